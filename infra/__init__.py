@@ -1,0 +1,1 @@
+"""What every process needs: settings, connections, auth, problem details, telemetry, the command line."""

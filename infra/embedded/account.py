@@ -1,0 +1,99 @@
+"""
+Who the embedded servers run as, and where such an account can reach.
+
+PostgreSQL refuses root. Started by root it runs as `nobody`, who often cannot enter the project's folder
+(a 0700 home), so its files then lie under a folder of ours in the system's shared temporary space.
+"""
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.embedded.errors import NoReachableFolder
+
+SHARED_ROOTS = (Path("/var/tmp"), Path("/tmp"))
+UNPRIVILEGED = "nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user and group that a server is started as."""
+
+    uid: int
+    gid: int
+
+    def own(self, path: Path) -> None:
+        """Hand a file or folder to this account, where we may."""
+        if os.geteuid() == 0:
+            os.chown(path, self.uid, self.gid)
+
+
+def server_account() -> Account:
+    """Return who servers run as: ourselves, or `nobody` where we are root."""
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid())
+    entry = pwd.getpwnam(UNPRIVILEGED)
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def may_enter(account: Account, folder: Path) -> bool:
+    """Say whether an account can read a folder, judging by the modes of all that lead to it."""
+    resolved = folder.resolve()
+    return all(_mode_allows(account, part, stat.S_IXOTH) for part in resolved.parents) and _mode_allows(
+        account, resolved, stat.S_IXOTH | stat.S_IROTH
+    )
+
+
+def _mode_allows(account: Account, path: Path, wanted_of_others: int) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    wanted = wanted_of_others
+    if status.st_uid == account.uid:
+        wanted <<= 6
+    elif status.st_gid == account.gid:
+        wanted <<= 3
+    return status.st_mode & wanted == wanted
+
+
+def shared_folder(project: Path) -> Path:
+    """Return our folder outside every home, one for each user and project, that servers' accounts can enter."""
+    name = f"everfold-{os.geteuid()}-{hashlib.sha256(bytes(project.resolve())).hexdigest()[:12]}"
+    folder = shared_root() / name
+    folder.mkdir(mode=0o711, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise NoReachableFolder(str(folder), "it belongs to somebody else: have it removed")
+    folder.chmod(0o711)
+    return folder
+
+
+def shared_root() -> Path:
+    """Return a folder for temporary files in which everybody may make folders of their own."""
+    account = server_account()
+    for root in (*SHARED_ROOTS, Path(tempfile.gettempdir())):
+        if may_enter(account, root) and os.access(root, os.W_OK | os.X_OK):
+            return root
+    raise NoReachableFolder(", ".join(map(str, SHARED_ROOTS)), f"let {UNPRIVILEGED} enter one of them")
+
+
+def copy_once(sources: tuple[Path, ...], target: Path) -> None:
+    """Copy folders into a new one, whole or not at all, so that an interrupted copy is never used."""
+    if target.exists():
+        return
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    partial.chmod(0o755)
+    for source in sources:
+        shutil.copytree(source, partial / source.name, symlinks=True)
+    try:
+        partial.rename(target)
+    except OSError:
+        shutil.rmtree(partial)
+        if not target.exists():
+            raise
