@@ -1,0 +1,1 @@
+"""The log: append, read, relay, and what every consumer of it needs."""
