@@ -1,1 +1,1 @@
-"""Tests. The folder tells the price: unit and contract need nothing, integration one service, acceptance all."""
+"""Tests. The folder tells the price: unit and contract need nothing, acceptance needs everything."""

@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Identifier
 from infra.embedded.folders import ephemeral_folder, server_folder
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
+from infra.embedded.replica import replica_of
 from infra.embedded.server import running
 from infra.embedded.valkey import ValkeyServer
 
@@ -35,16 +36,34 @@ def services_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(services_folder: Path) -> Iterator[str]:
+def embedded_postgres(services_folder: Path) -> Iterator[PostgresServer]:
+    """The PostgreSQL of this test process, which keeps nothing after a crash and is fast for it."""
+    server = PostgresServer(server_folder(services_folder, "postgres"), free_port(), fast=True)
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
     """A PostgreSQL server's maintenance database, as superuser."""
     given = os.environ.get("EVERFOLD_TEST_STORE_URL")
-    if given:
-        yield given
-        return
-    with running(
-        PostgresServer(server_folder(services_folder, "postgres"), free_port(), fast=True)
-    ) as server:
-        yield server.url
+    return given or request.getfixturevalue("embedded_postgres").url
+
+
+@pytest.fixture(scope="session")
+def replica_port(embedded_postgres: PostgresServer, services_folder: Path) -> Iterator[int]:
+    """A streaming replica of the embedded PostgreSQL."""
+    with replica_of(embedded_postgres, server_folder(services_folder, "replica")) as replica:
+        assert isinstance(replica.server, PostgresServer)
+        yield replica.server.port
+
+
+@pytest.fixture
+def replicated_database(embedded_postgres: PostgresServer, replica_port: int) -> Iterator[tuple[str, str]]:
+    """An empty database of the test's own on a primary, and the same one on its replica."""
+    url = create_database(embedded_postgres.url)
+    yield url, url.replace(f":{embedded_postgres.port}/", f":{replica_port}/")
+    drop_database(embedded_postgres.url, url)
 
 
 @pytest.fixture(scope="session")

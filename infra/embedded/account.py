@@ -63,7 +63,7 @@ def _mode_allows(account: Account, path: Path, wanted_of_others: int) -> bool:
 
 
 def shared_folder(project: Path) -> Path:
-    """Return our folder outside every home, one for each user and project, that servers' accounts can enter."""
+    """Return our folder outside every home, one for each user and project, open to servers' accounts."""
     name = f"everfold-{os.geteuid()}-{hashlib.sha256(bytes(project.resolve())).hexdigest()[:12]}"
     folder = shared_root() / name
     folder.mkdir(mode=0o711, exist_ok=True)

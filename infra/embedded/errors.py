@@ -48,7 +48,7 @@ class DataDirectoryTaken(Unavailable):
 
 @dataclass(eq=False)
 class PortTaken(Unavailable):
-    """Another program listens on a port that is needed; stop it, or choose another port by the named variable."""
+    """Another program listens on a port that is needed; stop it, or set the variable to another port."""
 
     port: int
     variable: str

@@ -46,7 +46,7 @@ def _make(folder: Path, account: Account) -> None:
 
 @contextmanager
 def ephemeral_folder() -> Iterator[Path]:
-    """Keep a folder for a block, which servers' accounts can enter; what it is called inside, the caller says."""
+    """Keep a folder for a block, one that servers' accounts can enter."""
     root = _ephemeral_root()
     for left_behind in root.glob(f"{EPHEMERAL_PREFIX}*"):
         _remove_if_abandoned(left_behind)

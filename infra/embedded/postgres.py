@@ -9,6 +9,7 @@ The wheel has neither ICU nor OpenSSL, so the locale is C.UTF-8 and migrations d
 """
 
 import secrets
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +72,11 @@ class PostgresServer(Server):
         return self.folder / "data"
 
     @property
+    def password_file(self) -> Path:
+        """The superuser's password, readable by the server's account alone."""
+        return self.folder / "password"
+
+    @property
     def log_file(self) -> Path:
         """Where what it says is kept."""
         return self.folder / "postgres.log"
@@ -100,16 +106,16 @@ class PostgresServer(Server):
             raise DataOfOtherVersion(str(self.data), written_by, binaries().major_version)
 
     def _initialise(self) -> None:
-        password_file = self.folder / "password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(secrets.token_urlsafe(24))
-        server_account().own(password_file)
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(secrets.token_urlsafe(24))
+        server_account().own(self.password_file)
         partial = self.folder / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed while it made one
         finished = self.tool(
             "initdb",
             f"--pgdata={partial}",
             f"--username={SUPERUSER}",
-            f"--pwfile={password_file}",
+            f"--pwfile={self.password_file}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
@@ -147,7 +153,9 @@ class PostgresServer(Server):
         return True
 
     def _create_database(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [self.database])
+        found = connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s OR pg_is_in_recovery()", [self.database]
+        )
         if found.fetchone() is None:
             connection.execute(
                 psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(self.database))
@@ -167,4 +175,4 @@ class PostgresServer(Server):
         return finished.stdout.strip() if finished.returncode else None
 
     def _password(self) -> str:
-        return (self.folder / "password").read_text()
+        return self.password_file.read_text()

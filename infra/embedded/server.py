@@ -6,7 +6,7 @@ What all embedded servers have in common: prepared once, run as a program, ready
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from infra.embedded.errors import ServerDidNotStart
 from infra.embedded.process import Program, end, spawn, wait_until
 
 LOG_LINES_SHOWN = 5
+STARTS_MAX = 3
 
 
 class Server(ABC):
@@ -40,6 +41,10 @@ class Server(ABC):
     def program(self) -> Program:
         """Return how it is run."""
 
+    def companions(self) -> Sequence[Program]:
+        """Return programs that must run before it."""
+        return ()
+
     @abstractmethod
     def is_ready(self) -> bool:
         """Say whether it answers."""
@@ -56,6 +61,7 @@ class RunningServer:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._process: subprocess.Popen[bytes] | None = None
+        self._companions: list[tuple[subprocess.Popen[bytes], Program]] = []
 
     @property
     def url(self) -> str:
@@ -76,19 +82,34 @@ class RunningServer:
         Raises:
             ServerDidNotStart: It ended, or did not answer in time.
         """
-        self.server.prepare()
-        self._process = process = spawn(self.server.program(), output=self.server.log_file)
-        wait_until(
-            lambda: process.poll() is not None or self.server.is_ready(), self.server.start_seconds_max
-        )
-        if process.poll() is not None or not self.server.is_ready():
+        for attempt in range(1, STARTS_MAX + 1):
+            if self._start_once():
+                return
             self.stop()
-            raise ServerDidNotStart(self.server.name, self.server.last_words())
+            if attempt == STARTS_MAX:
+                raise ServerDidNotStart(self.server.name, self.server.last_words())
+
+    def _start_once(self) -> bool:
+        self.server.prepare()
+        log = self.server.log_file
+        self._companions = [(spawn(each, output=log), each) for each in self.server.companions()]
+        self._process = process = spawn(self.server.program(), output=log)
+        ready = False
+
+        def settled() -> bool:
+            nonlocal ready
+            ready = self.server.is_ready()
+            return ready or process.poll() is not None
+
+        wait_until(settled, self.server.start_seconds_max)
+        return ready and process.poll() is None
 
     def stop(self) -> None:
         """Stop it in an orderly way; nothing happens if it has ended already."""
         if self._process is not None:
             end(self._process, self.server.program())
+        for process, program in self._companions:
+            end(process, program)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
