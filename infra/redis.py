@@ -1,0 +1,153 @@
+"""
+The connection to Redis (or Valkey): short time-outs, a breaker, and no waiting for what is away.
+
+Redis only ever saves work here, so every call either answers within `TIMEOUT_SECONDS` or raises `CacheAway`,
+and after a few failures in a row the breaker says so at once for a while. A connection whose call was
+cancelled or timed out is closed, never used again: the reply that is still to come would be taken for the
+next caller's.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, Self
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from infra.telemetry import Counter, log
+from schemas.errors import Unavailable
+
+TIMEOUT_SECONDS = 0.1
+CONNECTIONS_MAX = 16
+FAILURES_MAX = 3
+OPEN_SECONDS = 1.0
+
+FAILURES = Counter("everfold_redis_failures_total", "Calls to Redis that failed or timed out")
+Clock = Callable[[], float]
+
+
+@dataclass(eq=False)
+class CacheAway(Unavailable):
+    """Redis does not answer in time."""
+
+    problem: str = ""
+
+
+class Breaker:
+    """Closed while calls succeed; after some failures in a row open for a while, then one call tries."""
+
+    def __init__(self, *, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._open_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused now."""
+        return self._failures >= FAILURES_MAX and self._clock() < self._open_until
+
+    def admit(self) -> bool:
+        """Return whether a call may go ahead; after the pause only the first may, until it has answered."""
+        if self._failures < FAILURES_MAX:
+            return True
+        if self._clock() < self._open_until:
+            return False
+        self._open_until = self._clock() + OPEN_SECONDS
+        return True
+
+    def succeeded(self) -> None:
+        """Take note of an answer."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Take note of a failure."""
+        self._failures += 1
+        if self._failures >= FAILURES_MAX:
+            self._open_until = self._clock() + OPEN_SECONDS
+
+
+class RedisCache(AbstractAsyncContextManager["RedisCache"]):
+    """A Redis server as a cache: every call may raise `CacheAway`."""
+
+    def __init__(
+        self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, breaker: Breaker | None = None
+    ) -> None:
+        self._client: Any = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            max_connections=CONNECTIONS_MAX,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._timeout_seconds = timeout_seconds
+        self.breaker = breaker or Breaker()
+        self._digests: dict[str, str] = {}
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """
+        Return the values of keys, in order, as they were at one moment.
+
+        Raises:
+            CacheAway: No answer in time.
+        """
+        values: list[bytes | None] = await self._call("MGET", *keys)
+        return values
+
+    async def put(self, key: str, value: bytes, *, seconds: int) -> None:
+        """
+        Set a key for some time.
+
+        Raises:
+            CacheAway: No answer in time.
+        """
+        await self._call("SET", key, value, "EX", seconds)
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
+        """
+        Run a Lua script, which the server keeps by its hash.
+
+        Raises:
+            CacheAway: No answer in time.
+        """
+        digest = self._digests.get(script)
+        if digest is None:
+            digest = self._digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        try:
+            return await self._call("EVALSHA", digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._call("EVAL", script, len(keys), *keys, *arguments)
+
+    async def _call(self, *command: Any) -> Any:
+        if not self.breaker.admit():
+            raise CacheAway("the breaker is open")
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self._client.execute_command(*command)
+        except NoScriptError:
+            self.breaker.succeeded()
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            FAILURES.inc()
+            self.breaker.failed()
+            if self.breaker.is_open:
+                log.warning("redis is away", command=command[0], error=str(error) or type(error).__name__)
+            raise CacheAway(str(error) or type(error).__name__) from error
+        self.breaker.succeeded()
+        return answer
