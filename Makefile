@@ -8,7 +8,7 @@ SEED ?=
 TESTS ?= tests
 WORKERS ?= 2
 
-PACKAGES := schemas infra event_store command_api projectors query_api
+PACKAGES := schemas infra event_store command_api projectors query_api client
 BIN := .venv/bin
 READY := .venv/ready
 

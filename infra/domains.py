@@ -17,7 +17,7 @@ from typing import TypeVar
 from schemas.errors import BadDefinition
 from schemas.registry import Registry, modules_of
 
-LAYERS = ("schemas", "command_api", "projectors", "query_api")
+LAYERS = ("schemas", "command_api", "projectors", "query_api", "client")
 T = TypeVar("T")
 
 
@@ -50,7 +50,9 @@ def load_domains(names: tuple[str, ...]) -> tuple[Domain, ...]:
     for name in names:
         if name not in found:
             known = ", ".join(sorted(found)) or "none"
-            raise BadDefinition(f"domain {name}", f"no entry point in everfold.domains has this name; there are: {known}")
+            raise BadDefinition(
+                f"domain {name}", f"no entry point in everfold.domains has this name; there are: {known}"
+            )
         domains.append(found[name].load())
     return tuple(domains)
 

@@ -1,0 +1,1 @@
+"""Mappings of published data sets, one TOML file each."""
