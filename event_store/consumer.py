@@ -1,0 +1,133 @@
+"""
+Takes the log to its consumers: leases, feed, checkpoint, and one transaction for each page.
+
+What a consumer writes and its checkpoint are committed together, so each page takes effect once, whatever dies
+when. A *group* shares a feed; each of its members has a checkpoint of its own, and one that is slow, held or failing
+goes on by itself from the log until it has caught up, so it holds nobody else (see group.py).
+
+To write a consumer, derive from `Consumer` and give `ConsumerRole` to your process:
+
+    class Totals(Consumer):
+        kind, name = "workflow", "totals"
+
+        async def prepare(self, page): ...                        # outside the transaction; may take long
+        async def apply(self, page, connection, prepared): ...    # inside it, together with the checkpoint
+
+Raise `Held` where the page cannot be taken by this program (an event that it does not know): the consumer stands
+still at the commit before, says why in its status, and tries again.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from event_store.checkpoints import Checkpoint, Checkpoints, Connection
+from event_store.feed import beyond
+from event_store.log import Page
+from infra.failpoints import failpoint
+from schemas.envelope import CommitMark
+from schemas.errors import ServiceError
+
+
+@dataclass(eq=False)
+class Held(ServiceError):
+    """A consumer stands still before an event that this program cannot handle."""
+
+    consumer: str
+    partition: int
+    position: int
+    """The first position that was not taken."""
+    waiting_for: str
+
+
+class Member(ABC):
+    """One consumer in one partition, with its checkpoint. A group gives it pages in order, one at a time."""
+
+    checkpoint: Checkpoint
+
+    @property
+    def label(self) -> str:
+        """Return a name for logs."""
+        return f"{self.checkpoint.consumer} {self.checkpoint.generation} in partition {self.checkpoint.partition}"
+
+    def idle(self, page: Page) -> bool:
+        """Say whether a page means nothing to it: then its checkpoint is moved together with others'."""
+        return False
+
+    async def step(self, page: Page) -> None:
+        """
+        Take what of a page lies beyond the checkpoint.
+
+        Raises:
+            EpochChanged: The page belongs to another history.
+            Fenced: Somebody else has moved the checkpoint.
+            Held: An event is in it that this program cannot handle.
+        """
+        rest = beyond(page, self.checkpoint.mark)
+        if rest.end.position > self.checkpoint.mark.position:
+            await self.take(rest)
+
+    @abstractmethod
+    async def take(self, page: Page) -> None:
+        """Apply a page that begins at the checkpoint, and move the checkpoint to its end."""
+
+    def forget(self) -> None:  # noqa: B027 (a hook that not every member needs)
+        """Drop everything remembered: the tables may not be as they were left."""
+
+    async def close(self) -> None:  # noqa: B027 (a hook that not every member needs)
+        """Let go of what this member holds."""
+
+
+class Consumer(ABC):
+    """Something that follows the log. One object serves all partitions of a process."""
+
+    kind: ClassVar[str] = "workflow"
+    name: str
+
+    async def prepare(self, page: Page) -> Any:
+        """Do what must come before the transaction; it may happen again after a crash, so it must be idempotent."""
+        return None
+
+    @abstractmethod
+    async def apply(self, page: Page, connection: Connection, prepared: Any) -> None:
+        """Write what a page means, in the transaction that moves the checkpoint."""
+
+    async def applied(self, page: Page) -> None:  # noqa: B027 (a hook that not every consumer needs)
+        """Take note that a page is committed."""
+
+
+class TransactionalMember(Member):
+    """A `Consumer` in one partition."""
+
+    def __init__(self, consumer: Consumer, checkpoints: Checkpoints, partition: int) -> None:
+        self.consumer = consumer
+        self.checkpoint = Checkpoint(consumer.kind, consumer.name, partition)
+        self._checkpoints = checkpoints
+
+    async def take(self, page: Page) -> None:
+        """Prepare, then write and move the checkpoint in one transaction."""
+        prepared = await self.consumer.prepare(page)
+        failpoint("consumer.before_commit")
+        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+            await self.consumer.apply(page, connection, prepared)
+            await self._checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
+        failpoint("consumer.after_commit")
+        self.checkpoint.mark = page.end
+        await self.consumer.applied(page)
+
+
+def recorded_at_of(page: Page) -> Any:
+    """Return the time of the commit that a page ends with."""
+    if page.commits:
+        return page.commits[-1].recorded_at
+    return page.events[-1].recorded_at if page.events else None
+
+
+def mark_within(page: Page, position: int) -> CommitMark:
+    """Return the end of the last commit of a page that lies wholly before a position."""
+    mark = page.after
+    for commit in page.commits:
+        if commit.last_position >= position:
+            break
+        mark = commit.mark
+    return mark

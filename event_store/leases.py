@@ -1,0 +1,170 @@
+"""
+Shares the partitions of a log among the processes that work for one group.
+
+A lease is a row in database time. It is renewed every second, lasts six, and goes to whoever has less than a fair
+share; a process works only on what it holds, and stops before its lease can have run out. That is a way to share
+work and no lock: a process that stood still may believe in a lease that has passed on, so everything it writes
+rests on the conditional checkpoint.
+
+A successor on the same machine does not wait for the time-out: a holder's identity names its process, and a
+process that is gone is proof enough.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import asyncpg
+
+from infra.sql import load_sql
+from infra.telemetry import log
+
+LEASE_SECONDS = 6.0
+RENEW_SECONDS = 1.0
+MARGIN_SECONDS = 1.0
+"""How long before its end a lease that could not be renewed is believed to be lost."""
+STOP_SECONDS_MAX = 10.0
+RESTART_SECONDS_MIN, RESTART_SECONDS_MAX = 0.2, 5.0
+
+Work = Callable[[int], Awaitable[None]]
+
+
+def process_identity() -> str:
+    """Return a name for this process that no other has, and from which its machine can tell that it is gone."""
+    return f"{_machine()}/{os.getpid()}/{_started(os.getpid())}/{token_hex(4)}"
+
+
+def is_gone(identity: str) -> bool:
+    """Say whether there is proof that a process has ended: it ran on this machine, and is not there any more."""
+    machine, pid, started, *_ = identity.split("/")
+    return machine == _machine() and _started(int(pid)) != started
+
+
+def _machine() -> str:
+    """Name the boot and the process namespace: only inside both does a process id mean the same."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}-{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
+
+
+def _started(pid: int) -> str:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class Leases:
+    """One process's part in one group."""
+
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", namespace: str, group: str, partitions: Sequence[int], *, holder: str
+    ) -> None:
+        self.group = group
+        self.holder = holder
+        self.partitions = list(partitions)
+        self._pool = pool
+        self._sql = partial(load_sql, "event_store", namespace=namespace)
+        self._renewal = (
+            f"SELECT partition, surplus FROM {namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
+        )
+        self.valid_until = 0.0
+        """Until when, on this process's monotonic clock, the leases held are certain."""
+
+    async def renew(self) -> tuple[list[int], list[int]]:
+        """Renew, take what is free up to a fair share; return what is held, and what of it is over the share."""
+        asked = time.monotonic()
+        members = await self._pool.fetch(self._sql("sql/queries/lease_members.sql"), self.group)
+        dead = [row["holder"] for row in members if row["holder"] != self.holder and is_gone(row["holder"])]
+        rows = await self._pool.fetch(
+            self._renewal, self.group, self.holder, self.partitions, timedelta(seconds=LEASE_SECONDS), dead
+        )
+        self.valid_until = asked + LEASE_SECONDS - MARGIN_SECONDS
+        return [row["partition"] for row in rows], [row["partition"] for row in rows if row["surplus"]]
+
+    async def release(self, partitions: Sequence[int]) -> None:
+        """Give partitions back, once work on them has ended."""
+        await self._pool.execute(
+            self._sql("sql/queries/release_leases.sql"), self.group, self.holder, list(partitions)
+        )
+
+    async def leave(self) -> None:
+        """Take no more part, and give everything back."""
+        await self._pool.execute(self._sql("sql/queries/leave_group.sql"), self.group, self.holder)
+
+
+@dataclass
+class LeasedWork:
+    """Runs a piece of work for each partition that is held, and ends it when the lease ends."""
+
+    leases: Leases
+    work: Work
+    running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then end all work and give the leases back."""
+        try:
+            while not stop.is_set():
+                await self._turn()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RENEW_SECONDS)
+        finally:
+            await self._end(list(self.running))
+            with suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError, TimeoutError):
+                await asyncio.wait_for(self.leases.leave(), STOP_SECONDS_MAX)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the leases are certain at this moment."""
+        return time.monotonic() < self.leases.valid_until
+
+    async def _turn(self) -> None:
+        try:
+            held, surplus = await asyncio.wait_for(self.leases.renew(), LEASE_SECONDS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            log.warning("leases not renewed", group=self.leases.group, error=repr(error))
+            if not self.ready:
+                await self._end(list(self.running))
+            return
+        await self._end([partition for partition in self.running if partition not in held])
+        if surplus:
+            await self._end(surplus)
+            await self.leases.release(surplus)
+        for partition in held:
+            if partition not in surplus and partition not in self.running:
+                self.running[partition] = asyncio.create_task(
+                    self._keep(partition), name=f"{self.leases.group} {partition}"
+                )
+
+    async def _keep(self, partition: int) -> None:
+        """Start the work again when it fails: whatever it was, the next lease holder would meet it too."""
+        pause_seconds = RESTART_SECONDS_MIN
+        while True:
+            started = time.monotonic()
+            try:
+                await self.work(partition)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception(
+                    "work failed, starting again", group=self.leases.group, partition=partition, error=repr(error)
+                )
+            if time.monotonic() - started > RESTART_SECONDS_MAX:
+                pause_seconds = RESTART_SECONDS_MIN
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, RESTART_SECONDS_MAX)
+
+    async def _end(self, partitions: Sequence[int]) -> None:
+        tasks = [self.running.pop(partition) for partition in partitions if partition in self.running]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
