@@ -13,6 +13,7 @@ from infra.embedded.errors import ServerDidNotStart
 from infra.embedded.folders import durable_folder
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
+from infra.embedded.rabbitmq import LOCAL_URL, RabbitServer, lets_in
 from infra.embedded.server import Server
 from infra.embedded.valkey import ValkeyServer
 from infra.settings import Settings
@@ -34,7 +35,18 @@ async def start_services(settings: Settings, supervisor: Supervisor, say: Say) -
     found: dict[str, SecretStr] = {}
     for setting, server in _wanted(settings).items():
         found[setting] = SecretStr(await start_server(server, supervisor, say))
+    if settings.broker_url.get_secret_value() == RABBITMQ:
+        found["broker_url"] = SecretStr(await _start_broker(settings, supervisor, say))
     return settings.model_copy(update=found)
+
+
+async def _start_broker(settings: Settings, supervisor: Supervisor, say: Say) -> str:
+    """Use the RabbitMQ that runs on this machine anyway, else one of our own."""
+    if await asyncio.to_thread(lets_in, LOCAL_URL):
+        say(f"{RABBITMQ:<12} the local one is used")
+        return LOCAL_URL
+    folder = settings.data_dir.absolute() / RABBITMQ
+    return await start_server(RabbitServer(folder, remembered_port(folder), say), supervisor, say)
 
 
 def _wanted(settings: Settings) -> Mapping[str, Server]:

@@ -69,7 +69,9 @@ class RunningSystem:
 
     def token(self, tenant: str | None = DEMO_TENANT, roles: Sequence[str] = (ADMIN,)) -> str:
         """Return a token of the development issuer."""
-        return issue_development_token(self.settings, tenant, tuple(roles), DEMO_SUBJECT, TOKEN_TTL_SECONDS)
+        return issue_development_token(
+            self.settings, tenant=tenant, roles=roles, subject=DEMO_SUBJECT, ttl_seconds=TOKEN_TTL_SECONDS
+        )
 
     def environment(self) -> Mapping[str, str]:
         """Return what a further process needs to take part: one of the command line's, for instance."""

@@ -17,9 +17,11 @@ import typer
 from pydantic import SecretStr
 
 from infra.domains import load_domains
+from infra.services import RABBITMQ
 from infra.settings import Settings, load_settings
 from infra.supervisor import say_on_error_output
 from infra.system import DEMO_TENANT, RunningSystem, running_system
+from schemas.errors import BadDefinition
 
 __all__ = ["RunningSystem", "running_system"]
 
@@ -42,8 +44,22 @@ def register(app: typer.Typer) -> None:
         """Run every role and whatever service is not configured, until Ctrl-C."""
         if end_with_parent and sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        settings = load_settings(**({} if broker is None else {"broker_url": SecretStr(broker)}))
-        asyncio.run(run_until_told(settings))
+        asyncio.run(run_until_told(settings_with_broker(broker)))
+
+
+def settings_with_broker(broker: str | None) -> Settings:
+    """
+    Return the settings with the asked broker; a RabbitMQ that they name stands for `rabbitmq`.
+
+    Raises:
+        BadDefinition: It is none that we know how to use.
+    """
+    settings = load_settings()
+    if broker is None or (broker == RABBITMQ and settings.uses_broker):
+        return settings
+    if broker not in ("log", RABBITMQ) and not broker.startswith(("amqp://", "amqps://")):
+        raise BadDefinition("--broker", f"must be log, {RABBITMQ} or an amqp:// URL, not {broker}")
+    return settings.model_copy(update={"broker_url": SecretStr(broker)})
 
 
 async def run_until_told(settings: Settings) -> None:

@@ -21,8 +21,9 @@ from infra.embedded.folders import ephemeral_folder, server_folder
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
 from infra.embedded.replica import replica_of
-from infra.embedded.server import running
+from infra.embedded.server import RunningServer, running
 from infra.embedded.valkey import ValkeyServer
+from tests.broker import broker, own_broker
 
 REDIS_DATABASES = 256
 _numbers = itertools.count(1)
@@ -120,3 +121,33 @@ def redis_url(redis_server_url: str) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
+
+
+@pytest.fixture(scope="session")
+def broker_url(services_folder: Path) -> Iterator[str]:
+    """A RabbitMQ that is shared: use a namespace of the test's own."""
+    with broker(services_folder / "rabbitmq") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[RunningServer]:
+    """A RabbitMQ of the module's own, to be stopped, killed and started; takes some seconds."""
+    with ephemeral_folder() as folder, own_broker(folder / "rabbitmq") as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[RunningServer]:
+    """A Valkey of the test's own, to be stopped, killed and started."""
+    with running(ValkeyServer(tmp_path / "valkey", free_port())) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres() -> Iterator[RunningServer]:
+    """A durable PostgreSQL of the test's own, to be stopped, killed and started; takes a second."""
+    with ephemeral_folder() as folder:
+        server = PostgresServer(server_folder(folder, "postgres"), free_port(), database="everfold")
+        with running(server) as handle:
+            yield handle
