@@ -1,0 +1,1 @@
+"""One module per step; each names the step before it in `down_revision`."""

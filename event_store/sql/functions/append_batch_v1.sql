@@ -1,0 +1,268 @@
+-- append_batch_v1: add the events of many independent appends to one partition, in one commit.
+--
+--   _partition        the partition; its row is locked until commit
+--   _call             the caller's number for this call, by which settle_v1 can forbid it
+--   _known_position,  the last commit that the caller's states rest on; position 0 is the beginning
+--   _known_hash
+--   _tenants,         one per stream that the batch is about, each once
+--   _streams
+--   _metadata,        one per append, in order: what is stored beside each of its events, and how many events
+--   _upto             the batch has up to its end
+--   _check_…          one per check, in order of the appends: its append, its stream, the version expected (-1: any,
+--                     -2: exists), how many events earlier appends put on the stream, the last earlier append that
+--                     did (0: none), and how many events this append puts there (on its first check of a stream)
+--   _event_…          one per event, in order: its check, its number among those of its append on that stream, and
+--                     what it is
+--   _key_…            one per append with a key: the append, its main stream, scope and name, the request's
+--                     fingerprint, whether it binds, the last earlier one with the same key (0: none), how many
+--                     events its append has, and how many the batch puts on the main stream up to its end
+--
+-- Returns  _base, _base_hash  the head before; _last, _hash: the head after, which is the same if nothing was appended
+--          _recorded_at       when
+--          _versions          one per stream: its version before
+--          _answers           one per append: 0 appended, 1 conflict, 2 duplicate, 3 reused; null: all are appended
+--          _failed            one per append: the stream whose check failed, or 0
+--          _twins             one per append: the append of this batch that bound its key before it, or 0
+--          _bound_…           one per key that was bound before this batch: what its first answer said
+-- Raises   ES001 the partition is not here, or no longer takes a tenant's events; ES002 the known commit is not in
+--          this log; ES003 the transaction is not READ COMMITTED; ES004 the call was given up; 55P03 the lock was
+--          not to be had
+-- Caller   event_store/postgres.py, PostgresLog.append_batch
+--
+-- The lock is a statement of its own: under READ COMMITTED each statement sees all that was committed before it
+-- began, so every statement after the lock sees all that was written under the lock before. That is why positions
+-- have no gaps and appear in commit order. Usually every check holds: then they are checked as a set and written by
+-- one statement a table. Otherwise the appends are walked in order, which is a loop without exception blocks (each
+-- would be a subtransaction), and what is left is written by the same statements. One append's conflict is an
+-- answer, not an exception: its neighbours in the batch are not undone.
+--
+-- Plans are generic, since planning anew costs more than a small batch; a generic plan must not rest on what the
+-- tables held when it was made, so only plans by index are allowed.
+
+CREATE FUNCTION {namespace}.append_batch_v1(
+    _partition integer, _call bigint, _known_position bigint, _known_hash bytea,
+    _tenants text[], _streams text[],
+    _metadata bytea[], _upto integer[],
+    _check_append integer[], _check_stream integer[], _check_expected bigint[], _check_offset integer[],
+    _check_depends integer[], _check_events integer[],
+    _event_check integer[], _event_nth integer[], _event_id uuid[], _event_type text[],
+    _event_schema_version integer[], _event_data bytea[],
+    _key_append integer[], _key_stream integer[], _key_subject text[], _key text[], _key_fingerprint bytea[],
+    _key_binds boolean[], _key_twin integer[], _key_events integer[], _key_offset integer[],
+    OUT _base bigint, OUT _base_hash bytea, OUT _last bigint, OUT _hash bytea, OUT _recorded_at timestamptz,
+    OUT _versions bigint[], OUT _answers smallint[], OUT _failed integer[], OUT _twins integer[],
+    OUT _bound_append integer[], OUT _bound_position bigint[], OUT _bound_events integer[],
+    OUT _bound_stream text[], OUT _bound_version bigint[], OUT _bound_commit bigint[], OUT _bound_hash bytea[]
+)
+LANGUAGE plpgsql
+SET lock_timeout = '3s'
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $function$
+DECLARE
+    _void         boolean;
+    _elsewhere    boolean;
+    _plain        boolean;
+    _micros       bigint;
+    _octets       bigint;
+    _leaves       bytea;
+    _marks        bytea;
+    _found        bytea[];
+    _now          bigint[];
+    _bound        boolean[];
+    _answer       smallint;
+    _check        integer := 1;
+    _of_append    integer;
+    _number       integer := 1;
+    _twin         integer;
+    _stream_index integer;
+    _expected     bigint;
+    _written      integer := 0;
+BEGIN
+    PERFORM FROM {namespace}.partitions AS p WHERE p.partition = _partition FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'the partition is not here';
+    END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES003', MESSAGE = 'appends need READ COMMITTED';
+    END IF;
+
+    SELECT coalesce(h.last_position, 0), coalesce(h.hash, decode(repeat('00', 32), 'hex')),
+           greatest(clock_timestamp(), h.recorded_at),
+           EXISTS (SELECT FROM {namespace}.void_calls AS v WHERE v.partition = _partition AND v.call = _call),
+           EXISTS (SELECT FROM {namespace}.tenant_partitions AS t
+                    WHERE t.tenant = ANY (_tenants) AND t.partition <> _partition)
+      INTO _base, _base_hash, _recorded_at, _void, _elsewhere
+      FROM (SELECT) AS one
+      LEFT JOIN LATERAL (
+           SELECT c.last_position, c.hash, c.recorded_at FROM {namespace}.commits AS c
+            WHERE c.partition = _partition ORDER BY c.last_position DESC LIMIT 1) AS h ON true;
+    IF _void THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES004', MESSAGE = 'the call was given up';
+    END IF;
+    IF _elsewhere THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'a tenant lives in another partition';
+    END IF;
+    IF _known_position = _base THEN
+        _plain := _known_hash = _base_hash;
+    ELSE
+        _plain := _known_position = 0 OR EXISTS (
+            SELECT FROM {namespace}.commits AS c
+             WHERE c.partition = _partition AND c.last_position = _known_position AND c.hash = _known_hash);
+    END IF;
+    IF NOT _plain THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = 'the known commit is not in this log';
+    END IF;
+    _last := _base;
+    _hash := _base_hash;
+
+    SELECT array_agg(coalesce(s.version, 0) ORDER BY u.number) INTO _versions
+      FROM unnest(_tenants, _streams) WITH ORDINALITY AS u (tenant, stream, number)
+      LEFT JOIN {namespace}.streams AS s
+             ON s.partition = _partition AND s.tenant = u.tenant AND s.stream = u.stream;
+
+    SELECT NOT EXISTS (
+           SELECT FROM unnest(_check_stream, _check_expected, _check_offset) AS c (stream, expected, earlier)
+            WHERE NOT CASE c.expected WHEN -1 THEN true WHEN -2 THEN _versions[c.stream] + c.earlier > 0
+                      ELSE _versions[c.stream] + c.earlier = c.expected END)
+      INTO _plain;
+    IF _plain AND cardinality(_key) > 0 THEN
+        SELECT NOT EXISTS (
+               SELECT FROM unnest(_key_stream, _key_subject, _key, _key_twin) AS u (stream, subject, key, twin)
+                WHERE u.twin > 0 OR EXISTS (
+                      SELECT FROM {namespace}.idempotency_keys AS k
+                       WHERE k.partition = _partition AND k.tenant = _tenants[u.stream]
+                         AND k.subject = u.subject AND k.key = u.key))
+          INTO _plain;
+    END IF;
+
+    IF NOT _plain THEN
+        SELECT array_agg(k.fingerprint ORDER BY u.number),
+               array_agg(u.append ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(k.position ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(k.events ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(k.stream ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(k.version ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(c.last_position ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL),
+               array_agg(c.hash ORDER BY u.number) FILTER (WHERE k.fingerprint IS NOT NULL)
+          INTO _found, _bound_append, _bound_position, _bound_events, _bound_stream, _bound_version, _bound_commit,
+               _bound_hash
+          FROM unnest(_key_append, _key_stream, _key_subject, _key) WITH ORDINALITY
+               AS u (append, stream, subject, key, number)
+          LEFT JOIN {namespace}.idempotency_keys AS k
+                 ON k.partition = _partition AND k.tenant = _tenants[u.stream]
+                AND k.subject = u.subject AND k.key = u.key
+          LEFT JOIN LATERAL (
+               SELECT c.last_position, c.hash FROM {namespace}.commits AS c
+                WHERE c.partition = _partition AND c.last_position >= k.position AND k.position > 0
+                ORDER BY c.last_position LIMIT 1) AS c ON true;
+        _now := _versions;
+        _bound := array_fill(false, ARRAY[cardinality(_key)]);
+        _answers := array_fill(0::smallint, ARRAY[cardinality(_upto)]);
+        _failed := array_fill(0, ARRAY[cardinality(_upto)]);
+        _twins := array_fill(0, ARRAY[cardinality(_upto)]);
+        FOR _append IN 1 .. cardinality(_upto) LOOP
+            _answer := 0;
+            IF _key_append[_number] = _append THEN
+                _twin := _key_twin[_number];
+                WHILE _twin > 0 AND NOT _bound[_twin] LOOP
+                    _twin := _key_twin[_twin];
+                END LOOP;
+                IF _found[_number] IS NOT NULL THEN
+                    _answer := CASE WHEN _found[_number] = _key_fingerprint[_number] THEN 2 ELSE 3 END;
+                ELSIF _twin > 0 THEN
+                    _twins[_append] := _key_append[_twin];
+                    _answer := CASE WHEN _key_fingerprint[_twin] = _key_fingerprint[_number] THEN 2 ELSE 3 END;
+                END IF;
+            END IF;
+            _of_append := _check;
+            WHILE _check_append[_check] = _append LOOP
+                _stream_index := _check_stream[_check];
+                _expected := _check_expected[_check];
+                IF _answer = 0 AND (
+                    (_check_depends[_check] > 0 AND _answers[_check_depends[_check]] <> 0)
+                    OR NOT CASE _expected WHEN -1 THEN true WHEN -2 THEN _now[_stream_index] > 0
+                                ELSE _now[_stream_index] = _expected END
+                ) THEN
+                    _answer := 1;
+                    _failed[_append] := _stream_index;
+                END IF;
+                _check := _check + 1;
+            END LOOP;
+            IF _answer = 0 THEN
+                FOR _each IN _of_append .. _check - 1 LOOP
+                    _stream_index := _check_stream[_each];
+                    _check_offset[_each] := _now[_stream_index] - _versions[_stream_index];
+                    _now[_stream_index] := _now[_stream_index] + _check_events[_each];
+                    _written := _written + _check_events[_each];
+                END LOOP;
+            END IF;
+            _answers[_append] := _answer;
+            _upto[_append] := _written;
+            IF _key_append[_number] = _append THEN
+                _stream_index := _key_stream[_number];
+                _bound[_number] := _answer = 0 AND _key_binds[_number];
+                _key_offset[_number] := _now[_stream_index] - _versions[_stream_index];
+                _number := _number + 1;
+            END IF;
+        END LOOP;
+        SELECT array_agg(e.check_index ORDER BY e.number), array_agg(e.nth ORDER BY e.number),
+               array_agg(e.id ORDER BY e.number), array_agg(e.type ORDER BY e.number),
+               array_agg(e.schema_version ORDER BY e.number), array_agg(e.data ORDER BY e.number)
+          INTO _event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data
+          FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data)
+               WITH ORDINALITY AS e (check_index, nth, id, type, schema_version, data, number)
+         WHERE _answers[_check_append[e.check_index]] = 0;
+    END IF;
+
+    IF cardinality(_event_check) > 0 THEN
+        _last := _base + cardinality(_event_check);
+        _micros := (extract(epoch FROM _recorded_at) * 1000000)::bigint;
+        WITH written AS (
+            INSERT INTO {namespace}.events AS e (position, version, recorded_at, id, partition, schema_version,
+                                                 tenant, stream, type, data, metadata)
+            SELECT _base + n.number, _versions[s.index] + _check_offset[n.check_index] + n.nth, _recorded_at, n.id,
+                   _partition, n.schema_version, _tenants[s.index], _streams[s.index], n.type, n.data,
+                   _metadata[_check_append[n.check_index]]
+              FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data)
+                   WITH ORDINALITY AS n (check_index, nth, id, type, schema_version, data, number)
+             CROSS JOIN LATERAL (SELECT _check_stream[n.check_index] AS index) AS s
+            RETURNING e.position, octet_length(e.data) + octet_length(e.metadata) AS octets, sha256(convert_to(
+                   e.partition || ':' || e.position || ':' || e.version || ':' || e.schema_version || ':' || _micros
+                   || ':' || octet_length(e.tenant) || ':' || octet_length(e.stream) || ':' || octet_length(e.type)
+                   || ':' || octet_length(e.data) || ':' || octet_length(e.metadata) || ':' || e.id
+                   || ':' || e.tenant || e.stream || e.type, 'UTF8') || e.data || e.metadata) AS leaf
+        )
+        SELECT string_agg(w.leaf, ''::bytea ORDER BY w.position),
+               string_agg(substr(w.leaf, 1, 4), ''::bytea ORDER BY w.position), sum(w.octets)
+          INTO _leaves, _marks, _octets
+          FROM written AS w;
+        _hash := sha256(_base_hash || convert_to(_partition || ':' || _base + 1 || ':' || _last || ':' || _micros || ':',
+                                                 'UTF8') || _leaves);
+        INSERT INTO {namespace}.commits (partition, first_position, last_position, recorded_at, octets, hash,
+                                         previous_hash, marks)
+        VALUES (_partition, _base + 1, _last, _recorded_at, _octets, _hash, _base_hash, _marks);
+        INSERT INTO {namespace}.streams AS s (partition, version, first_position, last_position, tenant, stream)
+        SELECT _partition, _versions[w.index] + w.events, _base + w.first, _base + w.last, _tenants[w.index],
+               _streams[w.index]
+          FROM (SELECT _check_stream[n.check_index] AS index, count(*) AS events, min(n.number) AS first,
+                       max(n.number) AS last
+                  FROM unnest(_event_check) WITH ORDINALITY AS n (check_index, number) GROUP BY 1) AS w
+        ON CONFLICT (partition, tenant, stream)
+        DO UPDATE SET version = excluded.version, last_position = excluded.last_position;
+    END IF;
+
+    IF cardinality(_key) > 0 THEN
+        INSERT INTO {namespace}.idempotency_keys (partition, events, position, version, recorded_at, fingerprint,
+                                                  tenant, subject, key, stream)
+        SELECT _partition, k.events, _base + _upto[k.append], _versions[k.stream] + k.earlier, _recorded_at,
+               k.fingerprint, _tenants[k.stream], k.subject, k.key, _streams[k.stream]
+          FROM unnest(_key_append, _key_stream, _key_subject, _key, _key_fingerprint, _key_binds, _key_events,
+                      _key_offset) AS k (append, stream, subject, key, fingerprint, binds, events, earlier)
+         WHERE k.binds AND (_answers IS NULL OR _answers[k.append] = 0);
+    END IF;
+END
+$function$;

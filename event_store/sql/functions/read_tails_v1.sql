@@ -1,0 +1,37 @@
+-- read_tails_v1: the ends of many streams of one partition, as of one moment.
+--
+--   _partition         the partition
+--   _tenants,          one per tail: its stream, and the version after which it begins
+--   _streams, _after
+--
+-- Returns  the events, in no particular order
+-- Caller   event_store/sql/queries/read_tails.sql
+--
+-- STABLE, so that it sees what the statement that calls it sees. A function, so that its plan is made once and goes by
+-- the streams' indexes whatever the tables held when it was made; `streams` says which ranges a tail can be in.
+
+CREATE FUNCTION {namespace}.read_tails_v1(
+    _partition integer, _tenants text[], _streams text[], _after bigint[]
+) RETURNS TABLE (
+    "position" bigint, tenant text, stream text, version bigint, id text, type text, schema_version integer,
+    data bytea, metadata bytea, recorded_at timestamptz
+)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT e.position, e.tenant, e.stream, e.version, e.id::text, e.type, e.schema_version, e.data, e.metadata,
+           e.recorded_at
+      FROM unnest(_tenants, _streams, _after) AS t (tenant, stream, after)
+      JOIN {namespace}.streams AS s
+        ON s.partition = _partition AND s.tenant = t.tenant AND s.stream = t.stream AND s.version > t.after
+      JOIN {namespace}.events AS e
+        ON e.partition = _partition AND e.tenant = t.tenant AND e.stream = t.stream AND e.version > t.after
+       AND e.position BETWEEN s.first_position AND s.last_position;
+END
+$function$;
