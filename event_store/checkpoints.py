@@ -41,7 +41,6 @@ class Checkpoint:
     generation: int = 0
     mark: CommitMark = BEGINNING
     revision: int = 0
-    cached_position: int = 0
 
     def fenced(self) -> Fenced:
         """Return the error that says that it is not there any more."""
@@ -73,7 +72,6 @@ class Checkpoints:
             row = found[checkpoint.consumer, checkpoint.generation]
             checkpoint.mark = CommitMark(row["position"], row["commit_hash"])
             checkpoint.revision = row["revision"]
-            checkpoint.cached_position = row["cached_position"]
 
     async def advance(
         self, connection: Connection, checkpoint: Checkpoint, to: CommitMark, recorded_at: datetime | None
@@ -86,7 +84,7 @@ class Checkpoints:
         """
         try:
             await connection.execute(
-                f"SELECT {self.advance_call}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                f"SELECT {self.advance_call}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 *self.advance_arguments(checkpoint, to, recorded_at),
             )
         except asyncpg.PostgresError as error:
@@ -101,7 +99,7 @@ class Checkpoints:
         return (
             checkpoint.kind, checkpoint.consumer, checkpoint.generation, checkpoint.partition,
             mark.position, mark.hash, checkpoint.revision,
-            to.position, to.hash, recorded_at, checkpoint.cached_position,
+            to.position, to.hash, recorded_at,
         )  # fmt: skip
 
     async def advance_idle(
@@ -121,7 +119,6 @@ class Checkpoints:
             to.position,
             to.hash,
             recorded_at,
-            [checkpoint.cached_position for checkpoint in checkpoints],
         )
         moved = {(row["consumer"], row["generation"]) for row in rows}
         left = []

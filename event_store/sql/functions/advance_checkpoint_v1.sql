@@ -3,7 +3,6 @@
 --   _kind, _consumer, _generation, _partition    whose
 --   _from_position, _from_hash, _revision        what the caller believes it to be
 --   _position, _hash, _recorded_at               where it goes
---   _cached_position                             how far documents have been written to Redis
 --
 -- Returns  the new position
 -- Raises   EF001 if the checkpoint is not what the caller believes: somebody else has moved it, so the caller is a
@@ -16,7 +15,7 @@
 CREATE FUNCTION {namespace}.advance_checkpoint_v1(
     _kind text, _consumer text, _generation integer, _partition integer,
     _from_position bigint, _from_hash bytea, _revision integer,
-    _position bigint, _hash bytea, _recorded_at timestamptz, _cached_position bigint
+    _position bigint, _hash bytea, _recorded_at timestamptz
 ) RETURNS bigint
 LANGUAGE plpgsql
 AS $function$
@@ -25,7 +24,6 @@ BEGIN
        SET position = _position,
            commit_hash = _hash,
            recorded_at = _recorded_at,
-           cached_position = greatest(c.cached_position, _cached_position),
            waiting_for = NULL,
            updated_at = now()
      WHERE c.kind = _kind AND c.consumer = _consumer AND c.generation = _generation AND c.partition = _partition

@@ -9,7 +9,6 @@
 --   checkpoints        how far a consumer is in a partition: (kind, consumer, generation, partition) ->
 --                      position + commit_hash. kind is 'projection' (generation as in `projections`),
 --                      'workflow' (generation 0) or 'relay' (consumer is the group, generation 0).
---                      cached_position: every document at or below it is in Redis (or expired there);
 --                      waiting_for: why it stands still, in words, null when it does not.
 --   applied_by_tenant  the position of the last event of a tenant that a projection's generation has folded.
 --   parked_events      events that a consumer could not fold, and every later event of the same key, in order.
@@ -35,19 +34,18 @@ CREATE TABLE {namespace}.leases (
 );
 
 CREATE TABLE {namespace}.checkpoints (
-    kind            text        NOT NULL,
-    consumer        text        NOT NULL,
-    generation      integer     NOT NULL DEFAULT 0,
-    partition       integer     NOT NULL,
-    position        bigint      NOT NULL DEFAULT 0,
-    commit_hash     bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
-    recorded_at     timestamptz,
+    kind        text        NOT NULL,
+    consumer    text        NOT NULL,
+    generation  integer     NOT NULL DEFAULT 0,
+    partition   integer     NOT NULL,
+    position    bigint      NOT NULL DEFAULT 0,
+    commit_hash bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+    recorded_at timestamptz,
     -- Raised by whoever writes rows without moving the position (mending, releasing parked events), so that the
     -- runner notices at its next step that rows it remembers are not the table's any more.
-    revision        integer     NOT NULL DEFAULT 0,
-    cached_position bigint      NOT NULL DEFAULT 0,
-    waiting_for     text,
-    updated_at      timestamptz NOT NULL DEFAULT now(),
+    revision    integer     NOT NULL DEFAULT 0,
+    waiting_for text,
+    updated_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT checkpoints_key PRIMARY KEY (kind, consumer, generation, partition),
     CONSTRAINT checkpoints_kind CHECK (kind IN ('projection', 'workflow', 'relay', 'side'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);

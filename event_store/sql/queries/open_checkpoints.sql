@@ -13,11 +13,11 @@ WITH asked AS (
                         WHERE c.kind = $1 AND c.consumer = a.consumer
                           AND c.generation = a.generation AND c.partition = $4)
     ON CONFLICT ON CONSTRAINT checkpoints_key DO NOTHING
-    RETURNING consumer, generation, position, commit_hash, revision, cached_position
+    RETURNING consumer, generation, position, commit_hash, revision
 )
-SELECT consumer, generation, position, commit_hash, revision, cached_position FROM made
+SELECT consumer, generation, position, commit_hash, revision FROM made
 UNION ALL
-SELECT c.consumer, c.generation, c.position, c.commit_hash, c.revision, c.cached_position
+SELECT c.consumer, c.generation, c.position, c.commit_hash, c.revision
   FROM asked AS a
   JOIN {namespace}.checkpoints AS c
     ON c.kind = $1 AND c.consumer = a.consumer AND c.generation = a.generation AND c.partition = $4
