@@ -1,15 +1,22 @@
 """
 Makes the project's virtual environment from the lock file; `make` runs it before anything else.
 
-It runs on the machine's own Python with nothing installed, so it imports only the standard library,
-and nothing of ours. Every package's hash is checked. uv does it in a third of the time, so it is used
-where it is present; Python's own venv and pip do the same work elsewhere.
+It runs on the machine's own Python with nothing installed, so it imports only the standard library, and
+nothing of ours. Every package's hash is checked. uv does it in seconds and pip in a minute, so uv is fetched
+first where it is missing; pip does the same work where uv cannot reach the package index.
 """
 
+import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+UV_ENVIRONMENT = {"UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1"}
+"""The system's certificates are what pip trusts too: a company's proxy is in them."""
 
 
 def make_environment(folder: Path, lock: Path) -> None:
@@ -17,50 +24,76 @@ def make_environment(folder: Path, lock: Path) -> None:
     python = folder / "bin" / "python"
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
-    uv = shutil.which("uv")
-    if uv and _works(uv):
-        if not python.exists():
-            _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
-    else:
-        if not python.exists():
-            _run(sys.executable, "-m", "venv", *_without_pip(), "--clear", str(folder))
-        install = [*_pip(python), "install", "--quiet", "--disable-pip-version-check"]
-    _run(*install, "--require-hashes", "--no-deps", "-r", str(lock))
-    _run(*install, "--no-deps", "--no-build-isolation", "--editable", str(lock.parent))
+    uv = _uv_on_path()
+    if not _works(python, "--version"):
+        _create(folder, uv)
+    if uv is None:
+        uv = _fetch_uv(python, lock)
+    with_uv = [uv, "pip", "install", "--quiet", "--python", str(python)]
+    if not _install(with_uv, lock):
+        print("uv could not do it; pip does the same, in about a minute…", file=sys.stderr)
+        if not _install(_pip_install(python), lock):
+            sys.exit("The packages could not be installed; the reason stands above.")
     ready.touch()
 
 
-def _works(uv: str) -> bool:
+def _uv_on_path() -> str | None:
     """A version manager's shim is on PATH also for people who cannot run what it points to."""
-    return subprocess.run([uv, "--version"], capture_output=True, check=False).returncode == 0
+    uv = shutil.which("uv")
+    return uv if uv is not None and _works(uv, "--version") else None
 
 
-def _without_pip() -> list[str]:
-    """Debian splits ensurepip off into python3-venv; the machine's own pip can stand in for it."""
-    return [] if _has_module("ensurepip") else ["--without-pip"]
+def _create(folder: Path, uv: str | None) -> None:
+    if uv is not None:
+        command = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
+    else:
+        # Debian splits ensurepip off into python3-venv; the machine's own pip can stand in for it.
+        without_pip = [] if _works(sys.executable, "-c", "import ensurepip") else ["--without-pip"]
+        command = [sys.executable, "-m", "venv", "--clear", *without_pip, str(folder)]
+    if not _run(command):
+        sys.exit("The virtual environment could not be made; the reason stands above.")
 
 
-def _pip(python: Path) -> list[str]:
-    if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0:
-        return [str(python), "-m", "pip"]
-    if _has_module("pip"):
-        return [sys.executable, "-m", "pip", "--python", str(python)]
+def _fetch_uv(python: Path, lock: Path) -> str:
+    """Install the uv that the lock file names, with its hashes."""
+    entry = re.search(r"^uv==(?:.*\\\n)*.*\n", lock.read_text(), re.MULTILINE)
+    if entry is not None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+            requirements.write(entry.group())
+            requirements.flush()
+            _run([*_pip_install(python), "--no-deps", "--require-hashes", "-r", requirements.name])
+    return str(python.with_name("uv"))
+
+
+def _install(install: Sequence[str], lock: Path) -> bool:
+    if not _works(install[0], "--version"):
+        return False
+    return _run([*install, "--no-deps", "--require-hashes", "-r", str(lock)]) and _run(
+        [*install, "--no-deps", "--no-build-isolation", "--editable", str(lock.parent)]
+    )
+
+
+def _pip_install(python: Path) -> list[str]:
+    options = ["install", "--quiet", "--disable-pip-version-check"]
+    if _works(python, "-m", "pip", "--version"):
+        return [str(python), "-m", "pip", *options]
+    if _works(sys.executable, "-m", "pip", "--version"):
+        return [sys.executable, "-m", "pip", "--python", str(python), *options]
     sys.exit(
         f"{sys.executable} has neither ensurepip nor pip, and there is no uv.\n"
         "Install one of them (Debian: apt install python3-venv), then repeat."
     )
 
 
-def _has_module(name: str) -> bool:
-    found = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False)
-    return found.returncode == 0
+def _works(*command: str | Path) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
-def _run(*command: str) -> None:
-    finished = subprocess.run(command, check=False)
-    if finished.returncode:
-        sys.exit(f"{' '.join(command)} failed with status {finished.returncode}.")
+def _run(command: Sequence[str]) -> bool:
+    return subprocess.run(command, check=False, env=os.environ | UV_ENVIRONMENT).returncode == 0
 
 
 if __name__ == "__main__":
