@@ -8,6 +8,7 @@ the same key behind it, in order. All other keys go on.
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from projectors.decoding import Decoded
@@ -97,7 +98,10 @@ class Folding:
                             skipped and (source.stream.position, place) in skipped
                         ):
                             continue
-                        steps.append(Step(place, handlers[mark.method], event, source))
+                        method = handlers[mark.method]
+                        if mark.takes_key:
+                            method = partial(method, key=key)
+                        steps.append(Step(place, method, event, source))
         return steps
 
     def missing(self, steps: Iterable[Step]) -> dict[str, set[Place]]:

@@ -12,7 +12,9 @@ filled from the row's attribute or property of the same name.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib import resources
+from inspect import signature
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from schemas import Event
@@ -65,6 +67,8 @@ class When:
     keys: Keys
     table: str
     method: str
+    takes_key: bool = False
+    """Whether the method asks which row it is about."""
 
 
 def when(
@@ -74,11 +78,15 @@ def when(
     Mark a method as what some events do to the rows that `keys` names.
 
     The method is `def received(self, row, event, stream) -> row | None`: `row` is None where there is none yet,
-    and a result of None deletes the row. `table` names one of the projection's tables.
+    and a result of None deletes the row. `table` names one of the projection's tables. A method with a parameter
+    `key` is told the row's key: where one event is about several rows, that is how they differ.
     """
 
     def mark(function: Handler) -> Handler:
-        function.__everfold_when__ = [(event, keys, table) for event in events]  # type: ignore[attr-defined]
+        takes_key = "key" in signature(function).parameters
+        function.__everfold_when__ = [  # type: ignore[attr-defined]  # a mark on the function itself
+            (event, keys, table, takes_key) for event in events
+        ]
         return function
 
     return mark
@@ -113,8 +121,8 @@ class Projection(Generic[AnyRow]):
             cls.tables = {"rows": (cls.row, cls.key)}
         whens: dict[str, list[When]] = {}
         for method in dir(cls):
-            for event, keys, table in getattr(getattr(cls, method, None), "__everfold_when__", ()):
-                whens.setdefault(event.type, []).append(When(event, keys, table, method))
+            for event, keys, table, takes_key in getattr(getattr(cls, method, None), "__everfold_when__", ()):
+                whens.setdefault(event.type, []).append(When(event, keys, table, method, takes_key))
         cls.whens = {event_type: tuple(marks) for event_type, marks in whens.items()}
 
     @classmethod
@@ -122,9 +130,10 @@ class Projection(Generic[AnyRow]):
         """Return the SQL that creates the tables in a schema: `table.sql` beside the fold, with `{schema}` to fill in."""
         return resources.files(cls.__module__).joinpath("table.sql").read_text()
 
-    def apply(self, mark: When, row: Any, event: Event, stream: Stream) -> Any:
-        """Return the row after one event; None when there is none any more."""
-        return getattr(self, mark.method)(row, event, stream)
+    def handler(self, mark: When, key: Key) -> Callable[[Any, Any, Stream], Any]:
+        """Return what an event does to the row with this key: a function of row, event and stream."""
+        method: Callable[..., Any] = getattr(self, mark.method)
+        return partial(method, key=key) if mark.takes_key else method
 
     def fold(self, rows: dict[tuple[str, Key], Any], event: Event, stream: Stream) -> Sequence[tuple[str, Key]]:
         """Fold one event into `rows` (by table and key) in place, and return what it touched."""
@@ -132,6 +141,6 @@ class Projection(Generic[AnyRow]):
         for mark in self.whens.get(event.type, ()):
             for key in mark.keys(event, stream):
                 place = (mark.table, tuple(key))
-                rows[place] = self.apply(mark, rows.get(place), event, stream)
+                rows[place] = self.handler(mark, place[1])(rows.get(place), event, stream)
                 touched.append(place)
         return touched
