@@ -26,6 +26,8 @@ class Context:
     """When it happened for the business, UTC: `now` unless the request says otherwise."""
     actor: str = ""
     is_system: bool = False
+    reason: str | None = None
+    """What the request gives as its reason."""
 
 
 class To(NamedTuple):

@@ -1,8 +1,9 @@
 """
 Where an item went and what recalls hold of it: `distribution/{item_id}`.
 
-No commands: these are facts of other collections' decisions. Receipts, reservations and shipments read it and expect it unchanged, so a recall takes effect at its own
-position everywhere, and a lot has the same expiry date everywhere.
+No commands: these are facts of other collections' decisions. Receipts, reservations and shipments read the stream
+and expect it unchanged. So a recall takes effect at its own position everywhere, and a lot has the same expiry
+date everywhere.
 """
 
 from schemas.messages import Day, Event, Id

@@ -2,8 +2,8 @@
 Orders: what a customer asked a site for, and what became of it.
 
 A line's `reserved` counts all units that were allotted to it, shipped ones included. So
-`returned ≤ shipped ≤ reserved ≤ quantity`, and once confirmed `quantity = reserved + short`. A line whose item
-is not stocked needs no reservation: confirming allots it in full, without lots.
+`returned ≤ shipped ≤ reserved ≤ quantity`, and once confirmed `quantity = reserved + short`. A line whose
+item is not stocked needs no reservation: confirming allots it in full, without lots.
 """
 
 from typing import Annotated, Literal, Self

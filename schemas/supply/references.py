@@ -1,8 +1,8 @@
 """
 Claims of customers' references: `references/{customer_id}/{digest}`.
 
-No commands: these are facts of the orders' decisions. A reference is unique among a customer's open orders; its
-stream is named by a digest, as a reference is any text.
+No commands: these are facts of the orders' decisions. A reference is unique among a customer's open orders;
+its stream is named by a digest, as a reference is any text.
 """
 
 from hashlib import sha256

@@ -2,9 +2,9 @@
 Stock: what one site has of one item, by lot.
 
 A unit on hand is exactly one of available, reserved, quarantined, expired. Every event says what it moves
-between these, so a fold only adds. `received + adjusted + returned + transferred = on_hand + shipped + disposed` holds
-for each lot after each event. Quarantine outranks expiry: a quarantined unit of an expired lot counts as
-quarantined until the quarantine ends, and as expired then.
+between these, so a fold only adds. For each lot, after each event,
+`received + adjusted + returned + transferred = on_hand + shipped + disposed`. Quarantine outranks expiry: a
+quarantined unit of an expired lot counts as quarantined until the quarantine ends, and as expired then.
 """
 
 from datetime import date
