@@ -257,7 +257,11 @@ class UnknownEvent(ServiceError):
 
 @dataclass(eq=False)
 class BadDefinition(ServiceError):
-    """A domain is not written as it must be."""
+    """Something that a person wrote, such as a setting or a domain, is not as it must be."""
 
     what: str
     problem: str
+
+    def detail(self) -> str:
+        """Return what is wrong with what."""
+        return f"{self.what}: {self.problem}"
