@@ -56,8 +56,9 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        entry.load()(app)
-    for domain in load_domains(load_settings().domains):
+        if find_spec(entry.module) is not None:
+            entry.load()(app)
+    for domain in load_domains(load_settings().domains) if find_spec("schemas.supply") else ():
         for layer in LAYERS:
             _register_domain(app, domain, layer)
     return app

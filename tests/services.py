@@ -17,6 +17,7 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 
+from event_store.migrate import migrate
 from infra.embedded.folders import ephemeral_folder, server_folder
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
@@ -26,6 +27,8 @@ from infra.embedded.valkey import ValkeyServer
 from tests.broker import broker, own_broker
 
 REDIS_DATABASES = 256
+NAMESPACE = "everfold"
+PARTITIONS = 8
 _numbers = itertools.count(1)
 
 
@@ -103,6 +106,23 @@ def drop_database(url: str, database_url: str) -> None:
     name = urlsplit(database_url).path.removeprefix("/")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> Iterator[str]:
+    """A database with the newest layout, of namespace `everfold` with its 8 partitions; never connect to it."""
+    url = create_database(postgres_url)
+    migrate(url, NAMESPACE, range(PARTITIONS))
+    yield urlsplit(url).path.removeprefix("/")
+    drop_database(postgres_url, url)
+
+
+@pytest.fixture
+def store_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    url = create_database(postgres_url, template=template)
+    yield url
+    drop_database(postgres_url, url)
 
 
 @pytest.fixture

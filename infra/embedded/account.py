@@ -2,7 +2,7 @@
 Who the embedded servers run as, and where such an account can reach.
 
 PostgreSQL refuses root. Started by root it runs as `nobody`, who often cannot enter the project's folder
-(a 0700 home), so its files then lie under a folder of ours in the system's shared temporary space.
+(a 0700 home), so its files then lie in a folder of ours elsewhere.
 """
 
 import hashlib
@@ -11,12 +11,14 @@ import pwd
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.embedded.errors import NoReachableFolder
 
-SHARED_ROOTS = (Path("/var/tmp"), Path("/tmp"))
+LASTING_ROOTS = (Path("/var/lib"), Path("/var/tmp"))
+PASSING_ROOTS = (Path("/tmp"), Path("/var/tmp"))
 UNPRIVILEGED = "nobody"
 
 
@@ -42,19 +44,17 @@ def server_account() -> Account:
 
 
 def may_enter(account: Account, folder: Path) -> bool:
-    """Say whether an account can read a folder, judging by the modes of all that lead to it."""
+    """Say whether an account can go through a folder, judging by the modes of it and all that lead to it."""
     resolved = folder.resolve()
-    return all(_mode_allows(account, part, stat.S_IXOTH) for part in resolved.parents) and _mode_allows(
-        account, resolved, stat.S_IXOTH | stat.S_IROTH
-    )
+    return all(_may_pass(account, part) for part in (resolved, *resolved.parents))
 
 
-def _mode_allows(account: Account, path: Path, wanted_of_others: int) -> bool:
+def _may_pass(account: Account, folder: Path) -> bool:
     try:
-        status = path.stat()
+        status = folder.stat()
     except OSError:
         return False
-    wanted = wanted_of_others
+    wanted = stat.S_IXOTH
     if status.st_uid == account.uid:
         wanted <<= 6
     elif status.st_gid == account.gid:
@@ -62,10 +62,10 @@ def _mode_allows(account: Account, path: Path, wanted_of_others: int) -> bool:
     return status.st_mode & wanted == wanted
 
 
-def shared_folder(project: Path) -> Path:
+def folder_outside(project: Path) -> Path:
     """Return our folder outside every home, one for each user and project, open to servers' accounts."""
     name = f"everfold-{os.geteuid()}-{hashlib.sha256(bytes(project.resolve())).hexdigest()[:12]}"
-    folder = shared_root() / name
+    folder = open_root(LASTING_ROOTS) / name
     folder.mkdir(mode=0o711, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -74,13 +74,13 @@ def shared_folder(project: Path) -> Path:
     return folder
 
 
-def shared_root() -> Path:
-    """Return a folder for temporary files in which everybody may make folders of their own."""
+def open_root(candidates: Sequence[Path]) -> Path:
+    """Return the first of some folders in which we may make folders that servers' accounts can enter."""
     account = server_account()
-    for root in (*SHARED_ROOTS, Path(tempfile.gettempdir())):
+    for root in candidates:
         if may_enter(account, root) and os.access(root, os.W_OK | os.X_OK):
             return root
-    raise NoReachableFolder(", ".join(map(str, SHARED_ROOTS)), f"let {UNPRIVILEGED} enter one of them")
+    raise NoReachableFolder(", ".join(map(str, candidates)), f"let {UNPRIVILEGED} enter one of them")
 
 
 def copy_once(sources: tuple[Path, ...], target: Path) -> None:

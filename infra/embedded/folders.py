@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded.account import Account, may_enter, server_account, shared_folder, shared_root
+from infra.embedded.account import (
+    PASSING_ROOTS,
+    Account,
+    folder_outside,
+    may_enter,
+    open_root,
+    server_account,
+)
 
 EPHEMERAL_PREFIX = f"everfold-run-{os.geteuid()}-"
 LOCK_NAME = "lock"
@@ -23,15 +30,15 @@ def durable_folder(data_directory: Path, name: str) -> Path:
     """
     Return a server's folder inside the data directory, made if it isn't there.
 
-    Where servers run as another account than ours, the folder lies outside, and the data directory
-    holds a link to it.
+    Where the account that servers run as cannot get there, the folder lies outside, and the data
+    directory holds a link to it.
     """
-    data_directory.mkdir(parents=True, exist_ok=True)
+    data_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     folder = data_directory / name
     account = server_account()
-    if account.uid != os.geteuid() and not folder.exists():
-        real = shared_folder(data_directory) / name
-        _make(real, account)
+    if not may_enter(account, data_directory) and not folder.exists():
+        real = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder_outside(data_directory)))
+        account.own(real)
         folder.unlink(missing_ok=True)
         folder.symlink_to(real)
     _make(folder, account)
@@ -69,8 +76,7 @@ def server_folder(parent: Path, name: str) -> Path:
 
 def _ephemeral_root() -> Path:
     """Prefer the user's own temporary folder, where servers can enter it."""
-    own = Path(tempfile.gettempdir())
-    return own if may_enter(server_account(), own) else shared_root()
+    return open_root((Path(tempfile.gettempdir()), *PASSING_ROOTS))
 
 
 def _remove_if_abandoned(folder: Path) -> None:

