@@ -39,7 +39,8 @@ class Buckets(Generic[Value]):
 
     def get(self, key: str | None) -> Value | None:
         """Return the key's value, or None."""
-        return self._buckets[_slot(key, len(self._buckets))].get(key)
+        buckets = self._buckets
+        return buckets[_slot(key, len(buckets))].get(key)
 
     def items(self) -> Iterator[tuple[str | None, Value]]:
         """Return keys and values, in no order that means anything."""
@@ -50,8 +51,9 @@ class Buckets(Generic[Value]):
         """Return a map in which the key has the value."""
         slot = _slot(key, len(self._buckets))
         old = self._buckets[slot]
-        changed = self._with(slot, {**old, key: value}, self._count + (key not in old))
-        return changed._grown() if changed._is_crowded() else changed
+        bucket = {**old, key: value}
+        changed = self._with(slot, bucket, self._count + len(bucket) - len(old))
+        return changed if len(bucket) == len(old) or not changed._is_crowded() else changed._grown()
 
     def drop(self, key: str | None) -> "Buckets[Value]":
         """Return a map without the key."""

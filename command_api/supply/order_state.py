@@ -85,6 +85,7 @@ class OrderState:
             "site_id": self.site_id,
             "ordered_at": self.ordered_at,
             "currency": self.currency,
+            "status_before": self.status,
             "removed": tuple(
                 Removed(
                     line_no=line_no,

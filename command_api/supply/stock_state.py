@@ -8,6 +8,7 @@ thousands of receipts a second go through here, so every change touches one lot 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from operator import itemgetter
 from typing import Any
 
 from command_api.supply.buckets import Buckets
@@ -99,6 +100,8 @@ class StockState:
     """One site's stock of one item."""
 
     lots: Buckets[Lot] = field(default_factory=Buckets)
+    offered: Buckets[None] = field(default_factory=Buckets)
+    """The lots with available units: a few of all that ever were here."""
     reservations: Buckets[Mapping[int, Units]] = field(default_factory=Buckets)
     """By order, then by line."""
     on_hand: int = 0
@@ -117,16 +120,15 @@ class StockState:
 
     def pick(self, quantity: int, at: datetime, distribution: DistributionState) -> tuple[LotQuantity, ...]:
         """Return lots to reserve, first expiry first out, then first received; less when there is not enough."""
-        usable = (
+        usable = [
             (lot.usable_until or END_OF_TIME, lot.rank, label, lot.available)
-            for label, lot in self.lots.items()
-            if lot.available > 0
-            and lot.usable_at(at)
-            and not lot.in_quarantine
-            and not (distribution.holds and self.holding(label, distribution))
-        )
+            for label, lot in ((label, self.lot(label)) for label, _ in self.offered.items())
+            if lot.usable_at(at) and not lot.in_quarantine
+        ]
+        if distribution.holds:
+            usable = [entry for entry in usable if not self.holding(entry[2], distribution)]
         picked = []
-        for _, _, label, available in sorted(usable, key=lambda candidate: candidate[:2]):
+        for _, _, label, available in sorted(usable, key=itemgetter(0, 1)):
             taken = min(available, quantity)
             picked.append(LotQuantity(lot=label, quantity=taken))
             quantity -= taken
@@ -166,7 +168,10 @@ class StockState:
 
     def with_lot(self, label: Label, lot: Lot, on_hand: int = 0) -> "StockState":
         """Return the state with a changed lot, and so many more units on hand."""
-        return StockState(self.lots.put(label, lot), self.reservations, self.on_hand + on_hand)
+        offered, before = self.offered, self.lots.get(label)
+        if (lot.available > 0) != (before is not None and before.available > 0):
+            offered = offered.put(label, None) if lot.available > 0 else offered.drop(label)
+        return StockState(self.lots.put(label, lot), offered, self.reservations, self.on_hand + on_hand)
 
     def with_reserved(
         self, order_id: str, line_no: int, change: Iterable[LotQuantity], sign: int
@@ -174,15 +179,15 @@ class StockState:
         """Return the state with more (or less) units reserved for an order's line; the lots follow."""
         lines = dict(self.reservations.get(order_id) or {})
         units = dict(lines.pop(line_no, NO_UNITS))
-        lots = self.lots
-        for lot, quantity in ((part.lot, sign * part.quantity) for part in change):
-            stock = lots.get(lot) or Lot(rank=len(lots))
-            lots = lots.put(lot, replace(stock, reserved=stock.reserved + quantity))
-            units[lot] = units.get(lot, 0) + quantity
-        if units := {lot: quantity for lot, quantity in units.items() if quantity}:
+        state = self
+        for label, quantity in ((part.lot, sign * part.quantity) for part in change):
+            lot = state.lot(label)
+            state = state.with_lot(label, replace(lot, reserved=lot.reserved + quantity))
+            units[label] = units.get(label, 0) + quantity
+        if units := {label: quantity for label, quantity in units.items() if quantity}:
             lines[line_no] = units
         reservations = self.reservations.put(order_id, lines) if lines else self.reservations.drop(order_id)
-        return StockState(lots, reservations, self.on_hand)
+        return replace(state, reservations=reservations)
 
     def without_reservations(self, label: Label, released: Sequence[Released]) -> "StockState":
         """Return the state in which these order lines have nothing of a lot."""
