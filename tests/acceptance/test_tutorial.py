@@ -1,0 +1,71 @@
+"""The tutorial, typed as it stands: a second domain, written with `everfold new`, runs beside the reference domain."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.copy import ROOT, Copy, copy_repository, up
+
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+UP = "EVERFOLD_NAMESPACE=library EVERFOLD_DOMAINS=supply,library make up\n"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    return copy_repository(tmp_path_factory.mktemp("tutorial"))
+
+
+def blocks() -> list[tuple[str, str]]:
+    return BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+
+
+def carry_out(clone: Copy, kind: str, text: str, environment: dict[str, str]) -> str:
+    """Type a shell block, or write the file that a Python block names in its first line."""
+    if kind == "python":
+        first, _, rest = text.partition("\n")
+        (clone.root / first.removeprefix("# ")).write_text(rest, encoding="utf-8")
+        return ""
+    done = clone.shell(text, environment)
+    assert done.returncode == 0, f"$ {text}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_the_tutorial_works_as_typed(clone: Copy) -> None:
+    found = blocks()
+    start = found.index(("sh", UP))
+    for kind, text in found[:start]:
+        carry_out(clone, kind, text, clone.environment())
+
+    said = []
+    with up(clone, EVERFOLD_NAMESPACE="library", EVERFOLD_DOMAINS="supply,library") as announced:
+        for kind, text in found[start + 1 :]:
+            here = text.replace("http://127.0.0.1:8001", announced["COMMANDS"])
+            said.append(
+                carry_out(clone, kind, here.replace("http://127.0.0.1:8002", announced["QUERIES"]), announced)
+            )
+        stocked = clone.run(
+            "curl",
+            "-sS",
+            f"{announced['QUERIES']}/v1/stock-levels",
+            "-H",
+            f"Authorization: Bearer {announced['TOKEN']}",
+        )
+
+    document = next(json.loads(line) for line in said[0].splitlines() if '"lent_to"' in line)
+    assert document["lent_to"] == "ishmael"
+    assert "BookLent" in said[0]
+    assert json.loads(stocked.stdout)["items"] == []
+
+
+def test_what_the_tutorial_writes_passes_the_checks(clone: Copy) -> None:
+    layers = ("schemas", "command_api", "projectors", "query_api")
+    files = [
+        str(path) for layer in layers for path in sorted(Path(clone.root / layer / "library").rglob("*.py"))
+    ]
+    assert files
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        done = clone.run(str(clone.root / ".venv/bin/python"), "-m", *command, *files)
+        assert done.returncode == 0, done.stdout
