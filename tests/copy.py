@@ -54,7 +54,8 @@ class Copy:
         """Make the copy's packages and entry points known to its environment."""
         done = self.run(
             sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline",
-            "--python", str(self.root / ".venv/bin/python"), "--no-deps", "--no-build-isolation", "--editable", str(self.root),
+            "--python", str(self.root / ".venv/bin/python"), "--no-deps", "--no-build-isolation",
+            "--editable", str(self.root),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
 
