@@ -51,7 +51,12 @@ class LogNotEmpty(Rejection):
 
 
 def migrate_all(
-    store_urls: Mapping[range, str], read_url: str, namespace: str, *, check: bool = False, to: str | None = None
+    store_urls: Mapping[range, str],
+    read_url: str,
+    namespace: str,
+    *,
+    check: bool = False,
+    to: str | None = None,
 ) -> Sequence[Migration]:
     """Migrate every database of a system: the log's servers, and that of the read tables where it is another one."""
     wanted: dict[str, list[int]] = {}
@@ -174,6 +179,7 @@ def _make_partitions(
         )
     for partition in missing:
         cursor.execute(
-            load_sql("event_store", "sql/queries/create_partition.sql", namespace=namespace), [partition, range_events]
+            load_sql("event_store", "sql/queries/create_partition.sql", namespace=namespace),
+            [partition, range_events],
         )
     return missing

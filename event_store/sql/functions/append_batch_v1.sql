@@ -24,9 +24,9 @@
 --          _failed            one per append: the stream whose check failed, or 0
 --          _twins             one per append: the append of this batch that bound its key before it, or 0
 --          _bound_…           one per key that was bound before this batch: what its first answer said
--- Raises   ES001 the partition is not here, or no longer takes a tenant's events; ES002 the known commit is not in
---          this log; ES003 the transaction is not READ COMMITTED; ES004 the call was given up; 55P03 the lock was
---          not to be had
+-- Raises   ES001 the partition is not here; ES002 the known commit is not in this log; ES003 the transaction is not
+--          READ COMMITTED; ES004 the call was given up; ES008 a tenant lives in another partition; 55P03 the lock
+--          was not to be had
 -- Caller   event_store/postgres.py, PostgresLog.append_batch
 --
 -- The lock is a statement of its own: under READ COMMITTED each statement sees all that was committed before it
@@ -104,7 +104,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ES004', MESSAGE = 'the call was given up';
     END IF;
     IF _elsewhere THEN
-        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'a tenant lives in another partition';
+        RAISE EXCEPTION USING ERRCODE = 'ES008', MESSAGE = 'a tenant lives in another partition';
     END IF;
     IF _known_position = _base THEN
         _plain := _known_hash = _base_hash;

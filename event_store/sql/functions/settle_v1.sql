@@ -9,7 +9,8 @@
 --   _events                 how many events it has
 --
 -- Returns  no row if it was not appended; else
---          by_key        whether the key was found (the fingerprint says whether it is this request's)
+--          own           whether these are the append's own events, and not those of another call with its key
+--          fingerprint   of the request that the key is bound to; null if the append was found by its event
 --          position, events, stream, version, commit_position, commit_hash   as its first answer said
 -- Raises   ES001 the partition is not here; 55P03 the lock was not to be had
 -- Caller   event_store/postgres.py, PostgresLog.settle
@@ -21,7 +22,7 @@ CREATE FUNCTION {namespace}.settle_v1(
     _partition integer, _calls bigint[], _tenant text, _stream text, _subject text, _key text,
     _event_stream text, _event_version bigint, _event_id uuid, _events integer
 ) RETURNS TABLE (
-    by_key boolean, fingerprint bytea, "position" bigint, events integer, stream text, version bigint,
+    own boolean, fingerprint bytea, "position" bigint, events integer, stream text, version bigint,
     commit_position bigint, commit_hash bytea
 )
 LANGUAGE plpgsql
@@ -36,7 +37,9 @@ BEGIN
     END IF;
     INSERT INTO {namespace}.void_calls (partition, call) SELECT _partition, unnest(_calls) ON CONFLICT DO NOTHING;
     RETURN QUERY
-    SELECT true, k.fingerprint, k.position, k.events, k.stream, k.version, c.last_position, c.hash
+    SELECT EXISTS (SELECT FROM {namespace}.events AS e
+                    WHERE e.partition = _partition AND e.position = k.position - k.events + 1 AND e.id = _event_id),
+           k.fingerprint, k.position, k.events, k.stream, k.version, c.last_position, c.hash
       FROM {namespace}.idempotency_keys AS k
       LEFT JOIN LATERAL (
            SELECT c.last_position, c.hash FROM {namespace}.commits AS c
@@ -47,7 +50,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT false, NULL::bytea, l.last, _events, _stream,
+    SELECT true, NULL::bytea, l.last, _events, _stream,
            coalesce((SELECT m.version FROM {namespace}.events AS m
                       WHERE m.partition = _partition AND m.tenant = _tenant AND m.stream = _stream AND m.position <= l.last
                       ORDER BY m.version DESC LIMIT 1), 0),
