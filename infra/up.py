@@ -117,13 +117,6 @@ def announcement(system: RunningSystem) -> Sequence[str]:
         f"           tenant {DEMO_TENANT}, role admin",
         "",
         "Try:",
-        *(f"  {_fill(line, facts)}" for line in examples),
+        *(f"  {line.format(**facts)}" for line in examples),
         "",
     ]
-
-
-def _fill(line: str, facts: dict[str, str]) -> str:
-    """Fill in names by hand: an example holds JSON, whose braces are not ours."""
-    for name, value in facts.items():
-        line = line.replace("{" + name + "}", value)
-    return line
