@@ -7,6 +7,7 @@ are raised as `ServiceError`s; `infra/edge.py` turns them into problems.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -91,12 +92,13 @@ def _joined(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return found
 
 
-class Reply(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reply:
     """A complete answer."""
 
     status: int
     body: bytes = b""
-    headers: Headers = []  # noqa: RUF012 -- a default that nobody changes: send() makes its own list
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(

@@ -1,0 +1,247 @@
+"""
+Turns one command and the states of its streams into one append, without waiting for anything.
+
+A batch's later commands are decided on the events of its earlier ones before those are stored. What each
+decision looked at goes into its append as checks, so the log itself notices when that was wrong.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import uuid_utils
+
+from command_api.decider import Context, Decider, Rules, States, To
+from command_api.pending import Pending
+from command_api.requests import MUST_EXIST, AppendedEvent, CommandRequest
+from command_api.state_cache import Known, StreamKey
+from event_store.log import APPEND_EVENTS_MAX, EVENT_BYTES_MAX, Append, Check, NewEvent
+from infra.telemetry import log
+from schemas import Event
+from schemas.envelope import Metadata
+from schemas.errors import BadDefinition, ServiceError, TooLarge, VersionMismatch
+
+FURTHER_ROUNDS_MAX = 8
+
+Found = Mapping[StreamKey, Known | ServiceError]
+
+
+class Speculation:
+    """What is believed of streams while a batch is decided: what was loaded, and on top what was decided."""
+
+    __slots__ = ("loaded", "written")
+
+    def __init__(self) -> None:
+        self.loaded: dict[StreamKey, Known | ServiceError] = {}
+        self.written: dict[StreamKey, Known] = {}
+
+    def look(self, key: StreamKey) -> Known | None:
+        """
+        Return what is believed of a stream; None where it has to be loaded first.
+
+        Raises:
+            ServiceError: The stream cannot be read.
+        """
+        known = self.written.get(key) or self.loaded.get(key)
+        if isinstance(known, ServiceError):
+            raise known
+        return known
+
+
+@dataclass(slots=True)
+class Decision:
+    """What follows from one command, ready to be appended."""
+
+    pending: Pending
+    append: Append
+    events: Sequence[AppendedEvent] = ()
+    objects: Sequence[Event] = ()
+    written: Mapping[str, Known] = field(default_factory=dict)
+    """The states of the streams that it adds to, by stream, after its events."""
+    seen: Mapping[str, int] = field(default_factory=dict)
+    """The versions of all streams that it looked at, before its events."""
+    refusal: ServiceError | None = None
+    bytes: int = 0
+
+    @property
+    def version(self) -> int:
+        """The main stream's version after it."""
+        stream = self.append.stream
+        known = self.written.get(stream)
+        return known.version if known else self.seen[stream]
+
+
+class Missing(Exception):
+    """Streams have to be loaded before the command can be decided."""
+
+    def __init__(self, keys: Sequence[StreamKey]) -> None:
+        super().__init__(keys)
+        self.keys = keys
+
+
+class Desk:
+    """Where commands are decided: the rules, and one time for the batch."""
+
+    def __init__(self, rules: Rules, now: datetime) -> None:
+        self._rules, self._now = rules, now
+
+    def named_streams(self, pending: Pending) -> Sequence[str]:
+        """Return the streams that a command's fields name, its own first."""
+        if pending.streams is None:
+            command = pending.request.command
+            named = pending.decider.streams(command)
+            pending.streams = tuple(dict.fromkeys((command.stream, *named))) if named else (command.stream,)
+            for stream in pending.streams[1:]:
+                self._rules.of_stream(stream)
+        return pending.streams
+
+    def decide(self, pending: Pending, speculation: Speculation) -> Decision:
+        """
+        Return what follows from a command, and add it to what is believed.
+
+        Raises:
+            Missing: Streams have to be loaded first.
+            ServiceError: The command cannot be decided; nobody need ask the log.
+        """
+        states = self.look(pending, speculation, further=True)
+        request = pending.request
+        try:
+            _check_expectation(request, states)
+            results = pending.decider.decide(request.command, states, self._context(request))
+        except ServiceError as error:
+            if error.status >= 500:
+                raise
+            return self._refused(pending, states, error)
+        return self._accepted(pending, states, results, speculation)
+
+    def look(self, pending: Pending, speculation: Speculation, *, further: bool) -> States:
+        """Return the states that a command's decision looks at."""
+        tenant, command = pending.tenant, pending.request.command
+        states: dict[str, Any] = {}
+        versions: dict[str, int] = {}
+        _fill(tenant, self.named_streams(pending), speculation, states, versions)
+        view = States(states, versions)
+        if further and type(pending.decider).further_streams is not Decider.further_streams:
+            for _ in range(FURTHER_ROUNDS_MAX):
+                named = [
+                    name for name in pending.decider.further_streams(command, view) if name not in states
+                ]
+                if not named:
+                    return view
+                for stream in named:
+                    self._rules.of_stream(stream)
+                _fill(tenant, named, speculation, states, versions)
+            raise BadDefinition(
+                type(pending.decider).__name__, f"names further streams for ever ({command.name})"
+            )
+        return view
+
+    def _context(self, request: CommandRequest) -> Context:
+        return Context(
+            self._now,
+            request.occurred_at or self._now,
+            request.principal.subject,
+            request.principal.is_system,
+            request.reason,
+        )
+
+    def _refused(self, pending: Pending, states: States, error: ServiceError) -> Decision:
+        seen = _versions(states)
+        append = Append(
+            pending.tenant, pending.request.command.stream, _checks(seen), key=pending.key, binds=False
+        )
+        return Decision(pending, append, seen=seen, refusal=error)
+
+    def _accepted(
+        self, pending: Pending, states: States, results: Sequence[Event | To], speculation: Speculation
+    ) -> Decision:
+        main, tenant, seen = pending.request.command.stream, pending.tenant, _versions(states)
+        written: dict[str, Known] = {}
+        new: list[NewEvent] = []
+        appended: list[AppendedEvent] = []
+        objects: list[Event] = []
+        size = 0
+        for result in results:
+            stream, event = (result.stream, result.event) if isinstance(result, To) else (main, result)
+            if stream not in seen:
+                raise BadDefinition(
+                    type(pending.decider).__name__, f"adds to {stream}, which it did not name"
+                )
+            data = event.encode()
+            if len(data) > EVENT_BYTES_MAX or len(new) >= APPEND_EVENTS_MAX:
+                raise TooLarge(EVENT_BYTES_MAX)
+            before = written.get(stream) or speculation.look((tenant, stream))
+            assert before is not None
+            state = self._rules.of_stream(stream).evolve(before.state, event)
+            written[stream] = known = Known(before.version + 1, state, before.weight + len(data))
+            event_id = str(uuid_utils.uuid7())
+            new.append(NewEvent(stream, event_id, event.type, event.schema_version, data))
+            appended.append(
+                AppendedEvent(event_id, event.type, event.schema_version, stream, known.version, data)
+            )
+            objects.append(event)
+            size += len(data)
+        for stream, known in written.items():
+            speculation.written[tenant, stream] = known
+        metadata = self._metadata(pending.request) if new or pending.key else b"{}"
+        append = Append(tenant, main, _checks(seen), new, metadata, pending.key)
+        size += len(metadata) * len(new)
+        return Decision(pending, append, appended, objects, written, seen, bytes=size)
+
+    def _metadata(self, request: CommandRequest) -> bytes:
+        return Metadata(
+            actor=request.principal.subject,
+            roles=request.principal.roles,
+            command=request.command.name,
+            occurred_at=request.occurred_at or self._now,
+            correlation_id=request.correlation_id or str(uuid_utils.uuid7()),
+            causation_id=request.causation_id,
+            reason=request.reason,
+            idempotency_key=request.key,
+            traceparent=request.traceparent,
+        ).encode()
+
+
+def _fill(
+    tenant: str,
+    streams: Iterable[str],
+    speculation: Speculation,
+    states: dict[str, Any],
+    versions: dict[str, int],
+) -> None:
+    missing = []
+    for stream in streams:
+        known = speculation.look((tenant, stream))
+        if known is None:
+            missing.append((tenant, stream))
+        else:
+            states[stream], versions[stream] = known.state, known.version
+    if missing:
+        raise Missing(missing)
+
+
+def _check_expectation(request: CommandRequest, states: States) -> None:
+    expected = request.expected_version
+    if expected is None:
+        return
+    stream = request.command.stream
+    version = states.version(stream)
+    if version == 0 if expected == MUST_EXIST else version != expected:
+        raise VersionMismatch(stream, version)
+
+
+def _versions(states: States) -> dict[str, int]:
+    return {stream: states.version(stream) for stream in states}
+
+
+def _checks(seen: Mapping[str, int]) -> list[Check]:
+    return [Check(stream, version) for stream, version in seen.items()]
+
+
+def foreseen_error(pending: Pending, error: Exception) -> ServiceError:
+    """Return the error that a command is answered with whose decision failed, and log what nobody foresaw."""
+    if isinstance(error, ServiceError) and error.status != 500:
+        return error
+    log.error("command could not be decided", command=pending.request.command.name, exc_info=error)
+    return error if isinstance(error, ServiceError) else ServiceError()

@@ -1,0 +1,116 @@
+"""
+A command on its way through the pipeline, and the one who waits for it.
+
+Several commands of one request share a ticket: the waiter wakes once, when the last of them is answered.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from command_api.decider import Decider
+from command_api.keys import key_of
+from command_api.requests import Answer, CommandRequest
+from event_store.log import IdempotencyKey
+from infra.telemetry import Counter
+
+_commands = Counter("everfold_commands_total", "Commands answered", ["command", "outcome"])
+_counters: dict[tuple[str, str], Any] = {}
+
+
+class Ticket:
+    """What the sender of some commands waits on."""
+
+    __slots__ = ("done", "remaining")
+
+    def __init__(self, commands: int) -> None:
+        self.remaining = commands
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, commands: int = 1) -> None:
+        """Note that commands have been answered; the sender may have left meanwhile."""
+        self.remaining -= commands
+        if self.remaining <= 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class Pending:
+    """One command that waits for its answer."""
+
+    __slots__ = ("answer", "attempts", "decider", "key", "request", "streams", "tenant", "ticket")
+
+    def __init__(self, request: CommandRequest, ticket: Ticket, decider: Decider[Any]) -> None:
+        self.request, self.ticket, self.decider = request, ticket, decider
+        self.tenant = request.tenant
+        self.key: IdempotencyKey | None = key_of(request)
+        self.streams: Sequence[str] | None = None
+        """The streams that the command's fields tell the decision needs, its own first; asked for once."""
+        self.attempts = 0
+        self.answer: Answer | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.ticket.done.cancelled()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it came in."""
+        return self.request.size
+
+    @property
+    def commands(self) -> Sequence["Pending"]:
+        """Itself: a group has several."""
+        return (self,)
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer, once."""
+        if self.answer is None:
+            self.answer = answer
+            count(self.request.command.name, answer)
+            self.ticket.settle()
+
+
+class Group:
+    """Commands of one tenant that are carried out together or not at all."""
+
+    __slots__ = ("attempts", "members", "tenant", "ticket")
+
+    def __init__(self, members: Sequence[Pending], ticket: Ticket) -> None:
+        self.members, self.ticket = members, ticket
+        self.tenant = members[0].tenant
+        self.attempts = 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.ticket.done.cancelled()
+
+    @property
+    def size(self) -> int:
+        """How many bytes its commands came in."""
+        return sum(member.size for member in self.members)
+
+    @property
+    def commands(self) -> Sequence[Pending]:
+        """Its members."""
+        return self.members
+
+    def refuse(self, answer: Answer) -> None:
+        """Give all members the one answer."""
+        for member in self.members:
+            member.settle(answer)
+
+
+def count(command: str, answer: Answer) -> None:
+    """Count one answer."""
+    if answer.error is not None:
+        outcome = answer.error.slug
+    elif answer.replayed:
+        outcome = "replayed"
+    else:
+        outcome = "accepted" if answer.events else "unchanged"
+    counter = _counters.get((command, outcome))
+    if counter is None:
+        counter = _counters[command, outcome] = _commands.labels(command, outcome)
+    counter.inc()

@@ -1,0 +1,185 @@
+"""
+The only write path: commands wait in queues, one worker for each partition carries them out in batches.
+
+A worker owns its run from taking a batch to the last answer. Between finding its queues empty and waiting
+there is no await, so no wake-up is lost; and whatever goes wrong in a batch, each of its commands is answered.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import Context, copy_context
+from datetime import UTC, datetime
+
+from command_api.batch import BatchRunner, Clock
+from command_api.decider import Rules
+from command_api.deciding import Desk
+from command_api.first_answers import FirstAnswers
+from command_api.loading import StateLoader
+from command_api.outcomes import SETTLE_SECONDS_MAX, Appender
+from command_api.pending import Group, Pending, Ticket
+from command_api.queue import TENANT_COMMANDS_MAX, Item, TenantQueues, commands_of
+from command_api.requests import Answer, CommandRequest
+from command_api.state_cache import StateCache
+from event_store.log import EventLog
+from infra.telemetry import log
+from schemas.errors import OutcomeUnknown, Overloaded, ServiceError
+from schemas.registry import Registry
+
+BATCH_COMMANDS_MAX = 256
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+DRAIN_SECONDS_MAX = 5.0
+
+
+def utc_now() -> datetime:
+    """Return the time; the one place where the write side reads a clock."""
+    return datetime.now(UTC)
+
+
+class Pipeline:
+    """Carries out commands: load, decide, append, in batches."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        rules: Rules,
+        registry: Registry,
+        *,
+        clock: Clock = utc_now,
+        batch_commands_max: int = BATCH_COMMANDS_MAX,
+        tenant_commands_max: int = TENANT_COMMANDS_MAX,
+        settle_seconds_max: float = SETTLE_SECONDS_MAX,
+    ) -> None:
+        self._log, self._rules = event_log, rules
+        self._cache = StateCache()
+        self._loader = StateLoader(event_log, rules, registry, self._cache)
+        self._appender = Appender(event_log, self._cache, settle_seconds_max=settle_seconds_max)
+        self._first_answers = FirstAnswers(event_log, registry)
+        self._clock = clock
+        self._batch_commands_max, self._tenant_commands_max = batch_commands_max, tenant_commands_max
+        self._workers: dict[int, Worker] = {}
+        self._context = copy_context()
+        self._closing = False
+
+    async def submit(self, request: CommandRequest) -> Answer:
+        """Carry out one command, and return what became of it."""
+        ticket = Ticket(1)
+        pending = Pending(request, ticket, self._rules.of(request.command))
+        refused = await self._enqueue([pending])
+        if refused is not None:
+            return refused
+        await ticket.done
+        assert pending.answer is not None
+        return pending.answer
+
+    async def submit_many(
+        self, requests: Sequence[CommandRequest], *, atomic: bool = False
+    ) -> Sequence[Answer]:
+        """
+        Carry out one tenant's commands in order, and return what became of each.
+
+        Atomic: all or none; the first error is everyone's answer then, and `culprit` says whose it is.
+        """
+        if not requests:
+            return ()
+        ticket = Ticket(len(requests))
+        pendings = [Pending(request, ticket, self._rules.of(request.command)) for request in requests]
+        refused = await self._enqueue([Group(pendings, ticket)] if atomic else pendings)
+        if refused is not None:
+            return [refused] * len(requests)
+        await ticket.done
+        return [pending.answer for pending in pendings if pending.answer is not None]
+
+    async def _enqueue(self, items: Sequence[Item]) -> Answer | None:
+        """Queue items of one tenant; an answer comes back at once when that cannot be."""
+        try:
+            partition = await self._log.partition_of(items[0].tenant)
+            if self._closing:
+                raise Overloaded
+            self._worker(partition).offer(items)
+        except ServiceError as error:
+            stream = next(commands_of(items)).request.command.stream
+            return Answer(stream, error=error)
+        return None
+
+    def _worker(self, partition: int) -> "Worker":
+        worker = self._workers.get(partition)
+        if worker is None:
+            runner = BatchRunner(
+                partition,
+                self._loader,
+                self._appender,
+                self._first_answers,
+                lambda now: Desk(self._rules, now),
+                self._clock,
+            )
+            queues = TenantQueues(tenant_commands_max=self._tenant_commands_max)
+            worker = Worker(runner, queues, self._batch_commands_max, self._context.copy())
+            self._workers[partition] = worker
+        return worker
+
+    async def close(self, *, drain_seconds_max: float = DRAIN_SECONDS_MAX) -> None:
+        """Take nothing more, finish what waits within a bound, and answer the rest all the same."""
+        self._closing = True
+        await asyncio.gather(*(worker.close(drain_seconds_max) for worker in self._workers.values()))
+
+
+class Worker:
+    """One partition's worker: it alone runs that partition's batches in this process."""
+
+    def __init__(
+        self, runner: BatchRunner, queues: TenantQueues, batch_commands_max: int, context: Context
+    ) -> None:
+        self._runner, self._queues, self._batch_commands_max = runner, queues, batch_commands_max
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task = asyncio.create_task(self._work(), name="pipeline worker", context=context)
+
+    def offer(self, items: Sequence[Item]) -> None:
+        """
+        Take in one tenant's items.
+
+        Raises:
+            Overloaded: They do not fit.
+        """
+        self._queues.offer(items)
+        self._idle.clear()
+        self._wake.set()
+
+    async def _work(self) -> None:
+        while True:
+            batch = self._queues.take(commands_max=self._batch_commands_max, bytes_max=BATCH_BYTES_MAX)
+            if batch:
+                await self._run(batch)
+                continue
+            self._idle.set()
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _run(self, batch: Sequence[Item]) -> None:
+        """Run a batch; whatever happens, each of its commands is answered or queued again."""
+        try:
+            self._queues.put_back(await self._runner.run(batch))
+        except asyncio.CancelledError:
+            _answer_all(batch, OutcomeUnknown())
+            raise
+        except Exception as error:
+            log.error("batch failed", commands=len(batch), exc_info=error)
+            self._runner.forget_all()
+            _answer_all(batch, ServiceError())
+
+    async def close(self, drain_seconds_max: float) -> None:
+        """Finish what waits within a bound; what is left then is answered without having been tried."""
+        try:
+            async with asyncio.timeout(drain_seconds_max):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("commands left at the end", commands=len(self._queues))
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        _answer_all(list(self._queues.drain()), Overloaded())
+
+
+def _answer_all(items: Sequence[Item], error: ServiceError) -> None:
+    for pending in commands_of(items):
+        pending.settle(Answer(pending.request.command.stream, error=error))
