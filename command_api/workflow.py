@@ -76,7 +76,9 @@ class Trigger(NamedTuple):
     recorded_at: datetime
     occurred_at: datetime
     now: datetime
-    """When the workflow took it up: what waiting times are counted from (UTC)."""
+    """When the workflow took it up, by the database's clock: what waiting times are counted from (UTC). A reaction
+    that runs again after a crash has a later one, so no `Send` may be made of it."""
+    tenant: str = ""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -109,6 +111,9 @@ class Workflow:
     name: ClassVar[str]
     version: ClassVar[int] = 1
     commands: ClassVar[tuple[type[Command], ...]] = ()
+    since_beginning: ClassVar[bool] = False
+    """Whether it begins with the log's first event also when it joins a domain whose workflows have run before;
+    by default it then begins at the head, so as not to act on all of history."""
     reactions: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -129,7 +134,9 @@ class Workflow:
         """Return what the event is about: reactions of one key run in order. By default its stream."""
         return trigger.stream
 
-    def react(self, trigger: Trigger) -> Reaction | Iterable[Any]:
-        """Return the reaction to an event that `reactions` names."""
-        reaction: Reaction = getattr(self, self.reactions[trigger.event.type])(trigger)
+    def react(self, trigger: Trigger) -> Reaction | Iterable[Step] | None:
+        """Return the reaction to an event that `reactions` names: a generator, or the steps of its only round."""
+        reaction: Reaction | Iterable[Step] | None = getattr(self, self.reactions[trigger.event.type])(
+            trigger
+        )
         return reaction

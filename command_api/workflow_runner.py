@@ -1,0 +1,212 @@
+"""
+Runs workflows on the log: a page's events become reactions, their steps become commands, and what is left to
+write is committed together with the checkpoint.
+
+A crash anywhere takes the page again. Commands that were accepted then answer as they did the first time, because
+their keys are derived from (workflow, event, step); refusals and reads are told again from notes; timers and the
+checkpoint are one transaction. So each effect happens once. Effects happen only here, never in a replay of
+projections, which knows nothing of workflows.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from command_api.scheduled import DUE_MAX, Firing, ScheduledCommands, Timekeeper
+from command_api.workflow import Trigger, Workflow
+from command_api.workflow_carrier import PipelineCarrier, Sender
+from command_api.workflow_rounds import Cause, Effects, Rounds, Take
+from command_api.workflow_store import Loaded, WorkflowStore
+from event_store.checkpoints import Checkpoint, Checkpoints
+from event_store.consumer import Held, Member, recorded_at_of
+from event_store.feed import until
+from event_store.log import EventLog, Page
+from infra.failpoints import failpoint
+from infra.telemetry import Counter, log, span
+from schemas.envelope import Metadata, RecordedEvent
+from schemas.errors import UnknownEvent
+from schemas.registry import Registry
+
+KIND = "workflow"
+REACTIONS = Counter("everfold_workflow_reactions_total", "Reactions of workflows", ["workflow", "outcome"])
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all workflows of a process work with."""
+
+    event_log: EventLog
+    sender: Sender
+    registry: Registry
+    pool: "asyncpg.Pool[Any]"
+    namespace: str
+    checkpoints: Checkpoints
+    timekeeper: Timekeeper
+
+
+class WorkflowMember(Member):
+    """One workflow in one partition."""
+
+    def __init__(self, workflow: Workflow, partition: int, around: Surroundings) -> None:
+        self.workflow, self.workflow_name, self.partition = workflow, workflow.name, partition
+        self.checkpoint = Checkpoint(KIND, workflow.name, partition)
+        self._around = around
+        self._store = WorkflowStore(around.pool, around.namespace, workflow.name, partition)
+        self._timers = ScheduledCommands(around.pool, around.namespace, workflow.name, partition)
+        self._firing = Firing(workflow, self._timers, around.sender, around.registry)
+        self._busy = asyncio.Lock()
+        """Pages, timers and released events take turns, so that no timer overtakes the event that forgets it."""
+        around.timekeeper.join(self)
+
+    def idle(self, page: Page) -> bool:
+        """Say whether the workflow reacts to nothing in a page."""
+        return not any(event.type in self.workflow.reactions for event in page.events)
+
+    async def take(self, page: Page) -> None:
+        """
+        React to a page's events, and move the checkpoint to its end.
+
+        Raises:
+            Held: An event is in it that this program does not know; what comes before it has been taken.
+        """
+        known, held = self._known(page)
+        if known.end.position > known.after.position:
+            async with self._busy:
+                await self._take(known)
+        if held is not None:
+            raise held
+
+    def _known(self, page: Page) -> tuple[Page, Held | None]:
+        """Return the commits before the first event that this program does not know."""
+        for event in page.events:
+            if event.type in self.workflow.reactions:
+                try:
+                    self._around.registry.decode(event.type, event.schema_version, event.data)
+                except UnknownEvent as unknown:
+                    return until(page, event.position - 1), Held(
+                        self.workflow_name, self.partition, event.position, str(unknown)
+                    )
+        return page, None
+
+    async def _take(self, page: Page) -> None:
+        reacted = [event for event in page.events if event.type in self.workflow.reactions]
+        effects, noted = Effects(), set[int]()
+        if reacted:
+            loaded = await self._store.load(reacted[0].position, reacted[-1].position)
+            with span("workflow", workflow=self.workflow_name, partition=self.partition, events=len(reacted)):
+                effects, noted = await self._react(list(self._takes(reacted, loaded.now)), loaded)
+        failpoint("workflow.before_commit")
+        pool, checkpoints = self._around.pool, self._around.checkpoints
+        async with pool.acquire() as connection, connection.transaction():
+            await self._timers.write(connection, effects.timers)
+            await self._store.write(connection, effects, sorted(noted))
+            await checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
+        self.checkpoint.mark = page.end
+        failpoint("workflow.after_commit")
+        self._note(effects)
+
+    def _takes(self, events: Sequence[RecordedEvent], now: datetime) -> Iterator[Take]:
+        for event in events:
+            metadata = Metadata.decode(event.metadata)
+            decoded = self._around.registry.decode(event.type, event.schema_version, event.data)
+            for part, today in enumerate(decoded):
+                if today.type in self.workflow.reactions:
+                    trigger = Trigger(
+                        today, event.stream, event.version, event.position, event.recorded_at,
+                        metadata.occurred_at, now, event.tenant,
+                    )  # fmt: skip
+                    yield Take(Cause(event, metadata, part), trigger)
+
+    async def _react(self, takes: Sequence[Take], loaded: Loaded) -> tuple[Effects, set[int]]:
+        """Carry the reactions through; return what is to be written, and the events that have notes."""
+        around = self._around
+        carrier = PipelineCarrier(
+            self.workflow_name, self.partition, around.sender, around.event_log, around.registry,
+            self._store, loaded.notes,
+        )  # fmt: skip
+        effects = await Rounds(self.workflow, carrier, held=loaded.held).run(takes)
+        noted = carrier.noted
+        if loaded.notes:
+            noted = noted | {take.cause.recorded.position for take in takes}
+        return effects, noted
+
+    def _note(self, effects: Effects) -> None:
+        if effects.timers:
+            self._around.timekeeper.changed()
+        if effects.done:
+            REACTIONS.labels(self.workflow_name, "done").inc(len(effects.done))
+        for aside in effects.set_aside:
+            REACTIONS.labels(self.workflow_name, "failed" if aside.error else "waiting").inc()
+            if aside.error is not None:
+                log.error(
+                    "reaction failed, its key is on hold",
+                    workflow=self.workflow_name, tenant=aside.take.trigger.tenant, key=aside.key,
+                    position=aside.take.trigger.position, exc_info=aside.error,
+                )  # fmt: skip
+
+    # -- timers, and what was set aside -------------------------------------------------------------------
+
+    async def fire_due(self, now: datetime) -> bool:
+        """Fire what is due at a time; False when some of it has to wait until the workflow has caught up."""
+        async with self._busy:
+            while True:
+                head = await self._around.event_log.head(self.partition)
+                up_to_date = head is None or self.checkpoint.mark.position >= head.last_position
+                due = await self._timers.due(now, up_to_date=up_to_date)
+                if due:
+                    await self._firing.fire(due)
+                if len(due) < DUE_MAX:
+                    return up_to_date
+
+    async def take_released(self) -> None:
+        """Take up set-aside events that an operator lets go on, key by key, oldest first."""
+        async with self._busy:
+            released = await self._store.released()
+            if not released:
+                return
+            positions = sorted({parked.position for parked in released})
+            places = {parked.place for parked in released}
+            loaded = await self._store.load(positions[0], positions[-1])
+            events = [
+                event
+                for position in positions
+                for event in await self._around.event_log.read_range(self.partition, position, position)
+            ]
+            takes = [
+                take
+                for take in self._takes(events, loaded.now)
+                if (take.trigger.tenant, self.workflow.key(take.trigger)) in places
+            ]
+            loaded = loaded._replace(held={place: None for place in loaded.held if place not in places})
+            effects, noted = await self._react(takes, loaded)
+            async with self._around.pool.acquire() as connection, connection.transaction():
+                await self._store.unpark(connection, effects.done, sorted(places))
+                await self._timers.write(connection, effects.timers)
+                await self._store.write(connection, effects, sorted(noted))
+            self._note(effects)
+
+    async def close(self) -> None:
+        """Let go of the timers."""
+        self._around.timekeeper.leave(self)
+
+
+class WorkflowMembers:
+    """The workflows of the loaded domains, the same for as long as the process lives."""
+
+    def __init__(self, workflows: Sequence[Workflow], around: Surroundings) -> None:
+        self._workflows, self._around = workflows, around
+
+    def generation(self) -> int:
+        """Return the same number always."""
+        return 0
+
+    def of(self, partition: int) -> Sequence[Member]:
+        """Return a member for each workflow."""
+        return [WorkflowMember(workflow, partition, self._around) for workflow in self._workflows]
+
+    async def epoch_changed(self, member: Member) -> None:
+        """Nothing is done again by itself: the workflow stands still, and its status says why."""
