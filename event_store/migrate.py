@@ -8,7 +8,9 @@ at once do the work once. Every database gets every table; partitions of the log
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from getpass import getuser
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import sqlalchemy
@@ -57,13 +59,17 @@ def migrate_all(
     *,
     check: bool = False,
     to: str | None = None,
+    reason: str | None = None,
 ) -> Sequence[Migration]:
-    """Migrate every database of a system: the log's servers, and that of the read tables where it is another one."""
+    """Migrate every database of a system: the log's servers, and that of the read tables if it is another one."""
     wanted: dict[str, list[int]] = {}
     for partitions, url in store_urls.items():
         wanted.setdefault(url, []).extend(partitions)
     wanted.setdefault(read_url, [])
-    return [migrate(url, namespace, partitions, check=check, to=to) for url, partitions in wanted.items()]
+    return [
+        migrate(url, namespace, partitions, check=check, to=to, reason=reason)
+        for url, partitions in wanted.items()
+    ]
 
 
 def migrate(
@@ -74,11 +80,13 @@ def migrate(
     check: bool = False,
     to: str | None = None,
     range_events: int | None = None,
+    reason: str | None = None,
 ) -> Migration:
     """
     Bring one database to the newest revision, or to the revision `to`, and make the partitions that belong there.
 
-    With `check` it only looks. `range_events` is how many positions go into one table of events.
+    With `check` it only looks. `range_events` is how many positions go into one table of events. Who did it, and
+    the `reason`, are recorded with every change.
 
     Raises:
         StoreUnavailable: The server is away, or somebody held what had to be changed.
@@ -94,7 +102,7 @@ def migrate(
         poolclass=sqlalchemy.NullPool,
         connect_args={"connect_timeout": CONNECT_SECONDS_MAX, "application_name": "everfold-migrate"},
     )
-    server = engine.url.render_as_string(hide_password=True)
+    server = f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
     try:
         with engine.begin() as connection:
             cursor = connection.connection.cursor()
@@ -110,6 +118,9 @@ def migrate(
             made: Sequence[int] = ()
             if after is not None:
                 made = _make_partitions(cursor, namespace, partitions, range_events)
+            if made or after != before:
+                record = load_sql("event_store", "sql/queries/record_migration.sql", namespace=namespace)
+                cursor.execute(record, [before, after, f"{getuser()}@{gethostname()}", reason])
             return Migration(server, before, after, newest, partitions_made=made)
     except sqlalchemy.exc.OperationalError as error:
         raise StoreUnavailable from error

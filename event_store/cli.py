@@ -1,0 +1,124 @@
+"""The log on the command line: its layout (`migrate`) and its streams (`history`)."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from event_store.migrate import Migration, migrate_all
+from event_store.postgres import PostgresLog
+from infra.settings import Settings, load_settings
+from schemas.envelope import RecordedEvent
+from schemas.errors import BadDefinition, NotFound
+from schemas.messages import format_instant
+
+DOES_NOT_HOLD = 1
+DEMO_TENANT = "demo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the log's commands."""
+    app.command(name="migrate")(migrate_command)
+    app.command(name="history")(history_command)
+
+
+def migrate_command(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether everything is up to date.")
+    ] = False,
+    to: Annotated[
+        str | None, typer.Option(help="The revision to go to, forward or back; `base` is none.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; recorded with who did it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring every database up to date, or to a revision."""
+    settings = _with_store(load_settings())
+    done = migrate_all(
+        settings.store_urls, settings.read_url_or_store, settings.namespace, check=check, to=to, reason=reason
+    )
+    if as_json:
+        documents = [asdict(one) | {"is_current": one.is_current} for one in done]
+        print(orjson.dumps({"databases": documents}).decode())
+    else:
+        for one in done:
+            print(_sentence(one))
+    if check and not all(one.is_current for one in done):
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+def history_command(
+    stream: Annotated[str, typer.Argument(help="Such as orders/INV-1.")],
+    tenant: Annotated[str, typer.Option(help="Whose stream it is.")] = DEMO_TENANT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a stream's events, oldest first."""
+    settings = _with_store(load_settings())
+    asyncio.run(_history(settings, tenant, stream, as_json=as_json))
+
+
+def history_document(event: RecordedEvent) -> dict[str, Any]:
+    """Return an event as `GET /v1/history` answers it."""
+    metadata = orjson.loads(event.metadata)
+    named = ("actor", "roles", "reason", "command", "idempotency_key", "correlation_id", "causation_id")
+    return {
+        "event_id": event.id,
+        "type": event.type,
+        "schema_version": event.schema_version,
+        "stream": event.stream,
+        "version": event.version,
+        "position": event.position,
+        "recorded_at": format_instant(event.recorded_at),
+        "occurred_at": metadata.get("occurred_at"),
+        **{name: metadata.get(name) for name in named},
+        "data": orjson.loads(event.data),
+    }
+
+
+async def _history(settings: Settings, tenant: str, stream: str, *, as_json: bool) -> None:
+    async with PostgresLog(settings.store_urls, settings.namespace) as log:
+        printed = 0
+        table = Table("version", "position", "recorded at", "actor", "type", "data", box=None)
+        async for event in log.read_stream(tenant, stream):
+            document = history_document(event)
+            printed += 1
+            if as_json:
+                print('{"items": [' if printed == 1 else ",", orjson.dumps(document).decode(), sep="", end="")
+            else:
+                table.add_row(
+                    str(event.version), str(event.position), document["recorded_at"], document["actor"],
+                    f"{event.type} v{event.schema_version}", event.data.decode(),
+                )  # fmt: skip
+        if not printed:
+            raise NotFound(f"stream {stream} of tenant {tenant}")
+        if as_json:
+            print("]}")
+        else:
+            Console(soft_wrap=True).print(table)
+
+
+def _sentence(migration: Migration) -> str:
+    if migration.before is None and migration.after is None:
+        return f"{migration.server}: empty; the newest revision is {migration.newest}"
+    made = f", {len(migration.partitions_made)} partitions made" if migration.partitions_made else ""
+    missing = (
+        f", {len(migration.partitions_missing)} partitions missing" if migration.partitions_missing else ""
+    )
+    moved = migration.before != migration.after
+    where = (
+        f"{migration.before or 'empty'} → {migration.after or 'empty'}" if moved else f"at {migration.after}"
+    )
+    newest = "" if migration.after == migration.newest else f", the newest is {migration.newest}"
+    return f"{migration.server}: {where}{made}{missing}{newest}"
+
+
+def _with_store(settings: Settings) -> Settings:
+    if settings.store_url is None:
+        raise BadDefinition(
+            "EVERFOLD_STORE_URL", "is not set; `everfold up` prints it for its embedded server"
+        )
+    return settings
