@@ -97,5 +97,7 @@ class OrderFacts(Message):
     site_id: Id
     ordered_at: Instant
     currency: Currency
+    status_before: OrderStatus
+    """The order's status until this event."""
     removed: tuple[Removed, ...] = ()
     """What this event takes off the order's net."""

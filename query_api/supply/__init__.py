@@ -1,0 +1,1 @@
+"""The questions that hospital supply answers, one file for each resource."""
