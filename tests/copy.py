@@ -79,6 +79,8 @@ def copy_repository(folder: Path) -> Copy:
     for entry in shared.iterdir():
         if not entry.name.startswith(("everfold-", "_everfold", "__editable__")):
             (site / entry.name).symlink_to(entry)
+    for program in ("ruff", "uv"):  # programs of their own, which no Python finds by import
+        (folder / ".venv" / "bin" / program).symlink_to(Path(sysconfig.get_path("scripts")) / program)
     copy = Copy(folder)
     copy.install()
     (folder / ".venv" / "ready").touch()
