@@ -18,7 +18,7 @@ from typing import Any, Self
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from infra.telemetry import Counter, log
 from schemas.errors import Unavailable
@@ -143,6 +143,9 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         except NoScriptError:
             self.breaker.succeeded()
             raise
+        except ResponseError as error:  # it answers, if only that it will not: full, or a replica
+            self.breaker.succeeded()
+            raise CacheAway(str(error)) from error
         except (RedisError, OSError, TimeoutError) as error:
             FAILURES.inc()
             self.breaker.failed()

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from schemas.errors import Invalid
 from schemas.messages import Instant, Message
@@ -21,6 +21,8 @@ QUERY_BYTES_MAX = 8_192
 PAGE_ITEMS_MAX = 500
 PAGE_ITEMS_DEFAULT = 50
 CURSOR_CHARACTERS_MAX = 2_048
+PATH_CHARACTERS_MAX = 256
+"""Of one id in a path, as far as the engine is concerned: what does not exist is not found anyway."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -62,6 +64,14 @@ class Parameters(Message):
             for name, field in cls.model_fields.items()
             if get_origin(field.annotation) is tuple
         }
+
+
+class PastParameters(Parameters):
+    """What a document that is made from one stream may be asked with."""
+
+    as_of: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        None, description="A time, or a position: the document as it was then."
+    )
 
 
 class PageParameters(Parameters):
@@ -136,13 +146,3 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
         return parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
     except (UnicodeDecodeError, ValueError) as problem:
         raise Invalid([error("", "the parameters are not percent-encoded UTF-8")]) from problem
-
-
-def _no_controls(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("control characters are not allowed")
-    return text
-
-
-PathPart = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_no_controls)]
-"""An id in a path as far as the engine is concerned; what does not exist is not found anyway."""

@@ -126,8 +126,9 @@ class ListQuery(Query):
     beside the declaration) with the columns `doc` and those sorted by. It must ask for `:tenant` itself, and
     `{filters}` in it stands for the conditions; without that they hold for its result.
 
-    `frame` names a table of the projection with one row by the path's parameters: then the answer is that
-    row's document with `items` and `next` as members of it, and a row that is not there is not found.
+    `frame` names a table of the projection with one row by the path's parameters (or a view in `table.sql`, with
+    columns of these names): then the answer is that row's document with `items` and `next` as members of it, and
+    a row that is not there is not found.
     """
 
     table: ClassVar[str] = "rows"
@@ -185,4 +186,4 @@ def _with_page(query: type[ListQuery]) -> type[PageParameters]:
         fields["sort"] = (Literal[names], Field(names[0], description="The order of the items."))
     own: tuple[Any, ...] = () if query.parameters is PageParameters else (query.parameters,)
     bases = own if own and issubclass(query.parameters, PageParameters) else (*own, PageParameters)
-    return create_model(f"{query.__name__}Parameters", __base__=bases, **fields)  # type: ignore[no-any-return]
+    return create_model(f"{query.__name__}Parameters", __base__=bases, **fields)

@@ -1,0 +1,123 @@
+"""
+A document as of a time or a position: its one stream, folded up to there with the projection's own fold.
+
+Commit times never run backwards, so a time is a prefix of the log as a position is.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from event_store.log import EventLog
+from infra.documents import digest_of
+from projectors.projection import Key, Projection, Stream
+from query_api.answers import Answer, Asked
+from query_api.documents import NO_DIGEST
+from query_api.freshness import History
+from query_api.parameters import Moment, error
+from query_api.query import DocumentQuery
+from schemas.envelope import RecordedEvent
+from schemas.errors import Invalid, MalformedRequest, ProjectionBehind
+from schemas.registry import Registry
+
+AS_OF_CHARACTERS_MAX = 128
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+class LogFolder:
+    """Folds documents from the log."""
+
+    def __init__(self, log: EventLog, history: History, registry: Registry) -> None:
+        self._log = log
+        self._history = history
+        self._registry = registry
+
+    async def fold_now(self, query: type[DocumentQuery], asked: Asked) -> Answer:
+        """Return the document as the log's head has it."""
+        head = await self._log.head(asked.partition)
+        if head is None:
+            return Answer(None, NO_DIGEST, 0, "00000000")
+        row, _ = await self._fold(query, asked, until_position=head.last_position)
+        return _answer(row, head.last_position, head.hash[:4].hex())
+
+    async def fold_as_of(self, query: type[DocumentQuery], asked: Asked, as_of: str) -> Answer:
+        """
+        Return the document as it was at a time (RFC 3339, or a date: its beginning) or at a position.
+
+        Raises:
+            Invalid: It is neither.
+            PositionLost: The position's history does not exist any more.
+            ProjectionBehind: The position is still to come.
+        """
+        if as_of.startswith("p1."):
+            return await self._at_position(query, asked, as_of)
+        try:
+            moment = _MOMENT.validate_strings(as_of)
+        except ValidationError as problem:
+            raise Invalid([error("as_of", "must be a position or an RFC 3339 time")]) from problem
+        row, last = await self._fold(query, asked, until_time=moment)
+        prefix = await self._history.hash_prefix(asked.partition, last) if last else None
+        return _answer(row, last, prefix or "00000000")
+
+    async def _at_position(self, query: type[DocumentQuery], asked: Asked, as_of: str) -> Answer:
+        try:
+            position = await self._history.parse(as_of, asked.tenant)
+        except MalformedRequest as problem:
+            raise Invalid([error("as_of", "is not a position of this tenant")]) from problem
+        if position.position and await self._history.hash_prefix(asked.partition, position.position) is None:
+            raise ProjectionBehind(as_of, 0.0)
+        row, _ = await self._fold(query, asked, until_position=position.position)
+        return _answer(row, position.position, position.hash_prefix)
+
+    async def _fold(
+        self,
+        query: type[DocumentQuery],
+        asked: Asked,
+        *,
+        until_position: int | None = None,
+        until_time: datetime | None = None,
+    ) -> tuple[Any, int]:
+        """Return the row, and the position of the last event of its stream that is in it."""
+        stream = query.stream_of(asked.path)
+        assert stream is not None  # routes offer `as_of` only where there is a stream
+        projection: Projection[Any] = query.projection()
+        rows: dict[tuple[str, Key], Any] = {}
+        last = 0
+        events: AsyncIterator[RecordedEvent] = self._log.read_stream(
+            asked.tenant, stream, until_position=until_position, until_time=until_time
+        )
+        async for recorded in events:
+            last = recorded.position
+            if recorded.type in projection.whens or (recorded.type, recorded.schema_version) in self._old:
+                for event in self._registry.decode(recorded.type, recorded.schema_version, recorded.data):
+                    projection.fold(rows, event, _stream_of(recorded))
+        return rows.get((query.table, tuple(asked.path[name] for name in query.path_names))), last
+
+    @property
+    def _old(self) -> set[tuple[str, int]]:
+        """Versions that are not the newest of their type: what they are cast to may be of another type."""
+        newest = self._registry.newest
+        return {place for place, event in self._registry.events.items() if newest[event.type] is not event}
+
+
+def _stream_of(event: RecordedEvent) -> Stream:
+    occurred_at = datetime.fromisoformat(orjson.loads(event.metadata)["occurred_at"])
+    return Stream(
+        event.tenant,
+        event.stream,
+        event.version,
+        event.position,
+        event.id,
+        event.recorded_at,
+        occurred_at,
+    )
+
+
+def _answer(row: Any, position: int, hash_prefix: str) -> Answer:
+    if row is None:
+        return Answer(None, NO_DIGEST, position, hash_prefix)
+    data: bytes = row.encode()
+    return Answer(data, digest_of(data), position, hash_prefix)

@@ -1,0 +1,155 @@
+"""
+Positions both ways: which history a request's position belongs to, and how long to wait for it.
+
+An answer is fresh when what it reflects has reached the asked position; each answer says what that is. A
+position is checked against the log's own chain of commits before anything is waited for: after a failover that
+lost a tail, the same number may come to mean other events.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+from event_store.log import EventLog
+from query_api.answers import Answer, Asked, Reader
+from query_api.applied import ReadSide
+from query_api.flights import Flights
+from query_api.preferences import WAIT_SECONDS_DEFAULT, Preferences
+from schemas.errors import MalformedRequest, PositionLost, ProjectionBehind, ServiceError
+from schemas.position import Position, parse_position
+
+VERIFIED_MAX = 10_000
+VERIFIED_SECONDS = 5.0
+AGAIN_SECONDS = 0.02
+TENANTS_MAX = 100_000
+
+AnyError = TypeVar("AnyError", bound=ServiceError)
+
+
+@lru_cache(maxsize=8_192)
+def token_of(tenant: str, partition: int, position: int, hash_prefix: str) -> bytes:
+    """Return a position as this tenant's clients carry it."""
+    return Position(partition, position, hash_prefix).token(tenant).encode()
+
+
+def with_position(error: AnyError, asked: Asked, answer: Answer) -> AnyError:
+    """Return an error whose answer says what it reflects."""
+    token = token_of(asked.tenant, asked.partition, answer.position, answer.hash_prefix)
+    error.__dict__["headers"] = ((b"everfold-position", token),)
+    return error
+
+
+class History:
+    """What queries need to know of the log: tenants' partitions, and the hashes of commits."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._partitions: OrderedDict[str, int] = OrderedDict()
+        self._verified: OrderedDict[Position, float] = OrderedDict()
+        self._flights: Flights[str | None] = Flights()
+
+    async def partition_of(self, tenant: str) -> int:
+        """Return where a tenant's events are."""
+        partition = self._partitions.get(tenant)
+        if partition is None:
+            partition = self._partitions[tenant] = await self._log.partition_of(tenant)
+            if len(self._partitions) > TENANTS_MAX:
+                self._partitions.popitem(last=False)
+        return partition
+
+    def known_partition(self, tenant: str) -> int | None:
+        """Return where a tenant's events are, if that has been asked before."""
+        return self._partitions.get(tenant)
+
+    async def hash_prefix(self, partition: int, position: int) -> str | None:
+        """Return the first digits of the hash of a position's commit; None when it is still to come."""
+
+        async def ask() -> str | None:
+            commit = await self._log.commit_of(partition, position)
+            return commit.hash[:4].hex() if commit else None
+
+        return await self._flights.join((partition, position), ask)
+
+    async def parse(self, token: str, tenant: str) -> Position:
+        """
+        Return the position that a client carried back, when it is one of this tenant and of this history.
+
+        Raises:
+            MalformedRequest: It is not this tenant's.
+            PositionLost: The log has other events there now.
+            StoreUnavailable: The log cannot be asked.
+        """
+        position = parse_position(token, tenant)
+        if position.partition != await self.partition_of(tenant):
+            raise MalformedRequest("Everfold-Position is not a position of this tenant")
+        if position.position == 0 or self._verified.get(position, 0.0) > time.monotonic():
+            return position
+        prefix = await self.hash_prefix(position.partition, position.position)
+        if prefix is None:
+            return position
+        if prefix != position.hash_prefix:
+            raise PositionLost(token)
+        self._verified[position] = time.monotonic() + VERIFIED_SECONDS
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return position
+
+
+class Fresh(NamedTuple):
+    """An answer, and whether it is older than asked, as the client allowed."""
+
+    answer: Answer
+    is_stale: bool = False
+
+
+async def read_fresh(
+    reader: Reader, asked: Asked, needed: Position, side: ReadSide, preferences: Preferences
+) -> Fresh:
+    """
+    Return an answer that reflects a position, waiting for it as long as the client says.
+
+    Raises:
+        ProjectionBehind: The wait is over, and the client does not take what there is.
+        Overloaded: Too many are waiting already.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    seconds = WAIT_SECONDS_DEFAULT if preferences.wait_seconds is None else preferences.wait_seconds
+    until = started + seconds
+    answer = await reader.read(asked, needed.position)
+    while answer.position < needed.position and not answer.is_held_up:
+        if not await side.wait(reader.projections, asked.partition, needed.position, until):
+            break
+        answer = await reader.read(asked, needed.position)
+        if answer.position < needed.position:
+            if loop.time() >= until:
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+    if answer.position >= needed.position:
+        return Fresh(answer)
+    if preferences.is_lenient:
+        return Fresh(answer, is_stale=True)
+    behind = ProjectionBehind(needed.token(asked.tenant), round(loop.time() - started, 3))
+    raise with_position(behind, asked, answer)
+
+
+async def read_changed(
+    reader: Reader, asked: Asked, before: Answer, side: ReadSide, seconds: float
+) -> Answer:
+    """
+    Wait for an answer that differs from what the client has; return the last one there was.
+
+    Raises:
+        Overloaded: Too many are waiting already.
+    """
+    until = asyncio.get_running_loop().time() + seconds
+    answer, seen = before, before.position
+    while answer.digest == before.digest:
+        if not await side.wait_for_change(reader.projections, asked.partition, seen, until):
+            break
+        applied = [side.applied(name, asked.partition).position for name in reader.projections]
+        seen = max(applied)
+        answer = await reader.read(asked, min(applied))
+    return answer

@@ -1,0 +1,217 @@
+"""
+Lists and computed objects: out of Redis under everything that they depend on, else from the tables.
+
+A page is a function of the generations, the tenant's own last applied positions and the question; so it is kept
+under exactly these, and there is nothing to invalidate: one tenant's writes do not miss another's pages, and a
+flushed Redis revives nothing. The positions stand in Redis like documents, and come with the marks that say up to
+where they are true.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from infra.documents import Kind, Place, decode, digest_of
+from query_api.answers import Answer, Asked, Prefixes, least
+from query_api.cache import Cache, CacheAway, document_value, mark_of
+from query_api.cursor import Cursors, scope_of
+from query_api.documents import NO_DIGEST
+from query_api.flights import Flights
+from query_api.query import ComputedQuery, ListQuery
+from query_api.statements import Head, Statement, computed_statement, list_statement, orders_of
+from query_api.tables import Generations, Tables
+from schemas.envelope import CommitMark
+
+_HEADER_CHARACTERS = 16 + 4
+
+Rows = Sequence[Any]
+
+
+class Question(NamedTuple):
+    """A request in the form that its page is stored and its statement made by."""
+
+    asked: Asked
+    sort: str
+    given: tuple[str, ...]
+    """The parameters that have a value."""
+    after: Sequence[Any]
+    """The values of the last row of the page before."""
+    scope: bytes
+    digest: str
+
+
+class Body(NamedTuple):
+    """An answer made from rows."""
+
+    data: bytes | None
+    next_cursor: str = ""
+
+
+class PageReader:
+    """Answers one `ListQuery` or `ComputedQuery`."""
+
+    def __init__(
+        self,
+        query: type[ListQuery] | type[ComputedQuery],
+        tables: Tables,
+        cache: Cache | None,
+        history: Prefixes,
+        cursors: Cursors,
+    ) -> None:
+        self.query = query
+        self.projections = tuple(sorted(projection.name for projection in query.reads))
+        self._tables = tables
+        self._cache = cache
+        self._history = history
+        self._cursors = cursors
+        self._flights: Flights[Answer] = Flights()
+        self._statements: dict[Any, Statement] = {}
+        self._signature = _signature(query)
+
+    async def read(self, asked: Asked, at_least: int) -> Answer:
+        """Return the newest page there is: one that reflects `at_least` if that can be had now."""
+        question = self._question(asked)
+        if self._cache is not None and (answer := await self._cached(self._cache, question, at_least)):
+            return answer
+        return await self._flights.join(
+            (asked.tenant, question.digest, at_least), lambda: self._load(question, at_least)
+        )
+
+    def _question(self, asked: Asked) -> Question:
+        parameters = dict(asked.parameters)
+        cursor = parameters.pop("cursor", None)
+        sort = parameters.get("sort", "")
+        limit = parameters.pop("limit", 0)
+        given = tuple(name for name, value in parameters.items() if value not in (None, ()))
+        scope = scope_of(
+            asked.tenant, self.query.name, sort, {**asked.path, **{name: parameters[name] for name in given}}
+        )
+        after = self._cursors.read(scope, cursor) if cursor else ()
+        data = scope + orjson.dumps([limit, cursor])
+        return Question(asked, sort, given, after, scope, blake2b(data, digest_size=16).hexdigest())
+
+    async def _cached(self, cache: Cache, question: Question, at_least: int) -> Answer | None:
+        side, asked = self._tables.side, question.asked
+        generations = side.known_generations(self.projections) or await side.generations(self.projections)
+        places = [Place(self._tables.namespace, *generation) for generation in generations]
+        keys: list[str] = []
+        for place in places:
+            keys += place.mark(asked.partition), place.last_applied(asked.tenant)
+        try:
+            values = await cache.get(keys)
+            tenant_positions, reflected = [], []
+            for place, mark_value, value in zip(places, values[::2], values[1::2], strict=True):
+                mark, last = mark_of(mark_value), decode(value)
+                if mark is None or last is None or last.kind is not Kind.THERE:
+                    return None
+                known = last.reflects(mark)
+                floor = side.floor(place.projection, place.generation, asked.partition)
+                if known is None or known[0] < max(at_least, floor):
+                    return None
+                reflected.append(known)
+                tenant_positions.append(int(last.data))
+            (page,) = await cache.get([self._page_key(question, generations, tenant_positions)])
+        except CacheAway:
+            return None
+        if page is None:
+            return None
+        return _decode_page(page, *min(reflected))
+
+    def _page_key(self, question: Question, generations: Generations, tenant_positions: Sequence[int]) -> str:
+        places = ",".join(
+            f"{generation}.{position}"
+            for (_, generation), position in zip(generations, tenant_positions, strict=True)
+        )
+        return f"{self._tables.namespace}:l:{self._signature}:{places}:{question.digest}"
+
+    async def _load(self, question: Question, at_least: int) -> Answer:
+        asked = question.asked
+        values = {**asked.path, **asked.parameters, "page_rows": asked.parameters.get("limit", 0) + 1}
+        values |= {f"after_{number}": value for number, value in enumerate(question.after)}
+        rows, heads = await self._tables.read(
+            self.projections,
+            lambda generations: self._statement(question, generations),
+            values,
+            asked,
+            at_least,
+        )
+        body = self._body(question, rows)
+        position, hash_prefix, is_held_up = await least(heads, asked.partition, self._history)
+        digest = NO_DIGEST if body.data is None else digest_of(body.data)
+        answer = Answer(
+            body.data, digest, position, hash_prefix, next_cursor=body.next_cursor, is_held_up=is_held_up
+        )
+        if self._cache is not None and body.data is not None and not any(h.parked for h in heads.values()):
+            self._keep(self._cache, question, heads, answer)
+        return answer
+
+    def _keep(self, cache: Cache, question: Question, heads: Mapping[str, Head], answer: Answer) -> None:
+        asked = question.asked
+        for head in heads.values():
+            place = Place(self._tables.namespace, head.projection, head.generation)
+            as_of = CommitMark(head.position, bytes.fromhex(head.hash_prefix))
+            value = document_value(as_of, b"%d" % head.tenant_position)
+            cache.fill(place, asked.partition, as_of, {place.last_applied(asked.tenant): value})
+        generations = tuple((name, heads[name].generation) for name in self.projections)
+        positions = [heads[name].tenant_position for name in self.projections]
+        cache.put_page(self._page_key(question, generations, positions), _encode_page(answer))
+
+    def _statement(self, question: Question, generations: Generations) -> Statement:
+        key = (generations, question.given, question.sort, bool(question.after))
+        statement = self._statements.get(key)
+        if statement is None:
+            namespace = self._tables.namespace
+            if issubclass(self.query, ListQuery):
+                sort = question.sort or next(iter(self.query.sorts))
+                statement = list_statement(
+                    namespace, self.query, generations, question.given, sort, bool(question.after)
+                )
+            else:
+                statement = computed_statement(namespace, self.query.source, generations)
+            self._statements[key] = statement
+        return statement
+
+    def _body(self, question: Question, rows: Rows) -> Body:
+        if not issubclass(self.query, ListQuery):
+            return Body(_bytes(rows[0]["doc"]))
+        frame = _bytes(rows[0]["frame"])
+        if self.query.frame and frame is None:
+            return Body(None)
+        limit = question.asked.parameters["limit"]
+        found = [row for row in rows if row["doc"] is not None]
+        next_cursor = ""
+        if len(found) > limit:
+            found = found[:limit]
+            orders = orders_of(self.query, question.sort or next(iter(self.query.sorts)))
+            next_cursor = self._cursors.make(question.scope, [found[-1][order.column] for order in orders])
+        start = b"{" if frame is None else frame.rstrip()[:-1] + b","
+        items = b",".join([_bytes(row["doc"]) or b"" for row in found])
+        following = b'"' + next_cursor.encode() + b'"' if next_cursor else b"null"
+        return Body(start + b'"items":[' + items + b'],"next":' + following + b"}", next_cursor)
+
+
+def _bytes(doc: Any) -> bytes | None:
+    return doc.encode() if isinstance(doc, str) else doc
+
+
+def _encode_page(answer: Answer) -> bytes:
+    cursor = answer.next_cursor.encode()
+    return answer.digest.encode() + f"{len(cursor):04x}".encode() + cursor + (answer.body or b"")
+
+
+def _decode_page(value: bytes, position: int, hash_prefix: str) -> Answer:
+    digest = value[:16].decode()
+    end = _HEADER_CHARACTERS + int(value[16:_HEADER_CHARACTERS], 16)
+    cursor = value[_HEADER_CHARACTERS:end].decode()
+    return Answer(value[end:], digest, position, hash_prefix, is_hit=True, next_cursor=cursor)
+
+
+def _signature(query: type[ListQuery] | type[ComputedQuery]) -> str:
+    """Return what stands for the declaration, so that another release's pages are not taken for this one's."""
+    parts: list[Any] = [query.name, query.route, query.source]
+    if issubclass(query, ListQuery):
+        parts += [dict(query.filters), {name: list(columns) for name, columns in query.sorts.items()}]
+        parts += [query.table, query.frame]
+    return blake2b(orjson.dumps(parts), digest_size=8).hexdigest()

@@ -1,0 +1,196 @@
+"""
+Makes the statement of a read: a query's own SQL and the head that says what it rests on, in one snapshot.
+
+Generation and checkpoint come back with the rows, so a reader knows exactly what it has been served, by whichever
+server. Named parameters become `$1 …`; names of schemas are filled in, never values.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from infra.sql import load_sql
+from query_api.query import DocumentQuery, ListQuery
+
+_NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)\b")
+_COMMENT = re.compile(r"--[^\n]*")
+
+
+class Statement(NamedTuple):
+    """SQL with positional parameters, and their names in order."""
+
+    sql: str
+    names: tuple[str, ...]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters' values in order."""
+        return [values[name] for name in self.names]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What one projection's part of an answer rests on."""
+
+    projection: str
+    generation: int
+    position: int
+    """The checkpoint in the tenant's partition."""
+    hash_prefix: str
+    tenant_position: int
+    """The tenant's own last applied position."""
+    parked: int
+    """The position of the first event that is parked; 0: none is."""
+
+
+def parse_heads(text: str | None) -> dict[str, Head]:
+    """Return what `head.sql` says, by projection."""
+    heads = {}
+    for part in (text or "").split(";"):
+        if part:
+            name, generation, position, hash_prefix, tenant_position, parked = part.split(",")
+            heads[name] = Head(
+                name, int(generation), int(position), hash_prefix, int(tenant_position), int(parked)
+            )
+    return heads
+
+
+def schema_of(namespace: str, projection: str, generation: int) -> str:
+    """Return the schema of a generation's tables."""
+    return f"{namespace}_{projection.replace('-', '_')}_{generation}"
+
+
+def positional(sql: str) -> Statement:
+    """Return a statement with `:name`s as a statement with `$n`s; comments go."""
+    names: list[str] = []
+
+    def place(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    return Statement(_NAME.sub(place, _COMMENT.sub("", sql)).strip(), tuple(names))
+
+
+def head_sql(namespace: str) -> str:
+    """Return the statement that makes a head."""
+    return _COMMENT.sub("", load_sql("query_api", "sql/head.sql", namespace=namespace)).strip()
+
+
+def document_statement(namespace: str, query: type[DocumentQuery], generation: int) -> Statement:
+    """Return the read of one document: columns `head` and `doc`."""
+    columns = query.projection.tables[query.table][1]
+    schema = schema_of(namespace, query.projection.name, generation)
+    where = " AND ".join(
+        f"{column} = :{name}" for column, name in zip(columns, query.path_names, strict=True)
+    )
+    return positional(
+        f"SELECT ({head_sql(namespace)}) AS head,\n"
+        f"    (SELECT doc FROM {schema}.{query.table} WHERE tenant = :tenant AND {where}) AS doc"
+    )
+
+
+class Order(NamedTuple):
+    """One column of an order."""
+
+    column: str
+    falls: bool
+
+
+def orders_of(query: type[ListQuery], sort: str) -> tuple[Order, ...]:
+    """Return the columns that an order sorts by."""
+    parts = [column.split() for column in query.sorts[sort]]
+    return tuple(Order(part[0], part[-1].upper() == "DESC") for part in parts)
+
+
+def list_statement(
+    namespace: str,
+    query: type[ListQuery],
+    generations: tuple[tuple[str, int], ...],
+    given: tuple[str, ...],
+    sort: str,
+    after: bool,
+) -> Statement:
+    """
+    Return the read of a page: columns `head`, `doc`, those sorted by, and `frame`.
+
+    `given` names the filters that hold, `after` says whether the page follows another (`:after_0 …`). There is
+    always a row; `doc` is null in it where the page is empty.
+    """
+    orders = orders_of(query, sort)
+    columns = ", ".join(f"body.{order.column}" for order in orders)
+    order_by = ", ".join(f"body.{order.column}{' DESC' if order.falls else ''}" for order in orders)
+    conditions = [query.filters[name] for name in given if name in query.filters]
+    source = query.source
+    if "{filters}" in source:
+        source = source.replace(
+            "{filters}", " AND ".join(f"({condition})" for condition in conditions) or "true"
+        )
+        conditions = []
+    if after:
+        conditions.append(_beyond(orders))
+    where = " AND ".join(f"({condition})" for condition in conditions) or "true"
+    frame = "NULL::bytea"
+    if query.frame:
+        _, key = query.projection.tables.get(query.frame, (None, query.path_names))
+        match = " AND ".join(
+            f"{column} = :{name}" for column, name in zip(key, query.path_names, strict=True)
+        )
+        schema = "{" + query.projection.name.replace("-", "_") + "}"
+        frame = f"(SELECT doc FROM {schema}.{query.frame} WHERE tenant = :tenant AND {match})"
+    return positional(
+        _with_schemas(
+            f"SELECT head.head, body.doc, {columns}, {frame} AS frame\n"
+            f"FROM ({head_sql(namespace)}) AS head (head)\n"
+            f"LEFT JOIN LATERAL (\n"
+            f"    SELECT body.doc, {columns} FROM ({_without_semicolon(source)}) AS body WHERE {where}\n"
+            f"    ORDER BY {order_by} LIMIT :page_rows::integer\n"
+            f") AS body ON true\n"
+            f"ORDER BY {order_by}",
+            namespace,
+            generations,
+        )
+    )
+
+
+def computed_statement(namespace: str, source: str, generations: tuple[tuple[str, int], ...]) -> Statement:
+    """Return the read of a computed object: columns `head` and `doc`."""
+    return positional(
+        _with_schemas(
+            f"SELECT head.head, body.doc FROM ({head_sql(namespace)}) AS head (head)\n"
+            f"LEFT JOIN LATERAL ({_without_semicolon(source)}) AS body ON true LIMIT 1",
+            namespace,
+            generations,
+        )
+    )
+
+
+def _beyond(orders: Sequence[Order]) -> str:
+    """
+    Return the condition that a row comes after the values `:after_0 …` in an order.
+
+    Where all columns go one way it is one comparison of rows, which an index serves from its exact place on.
+    """
+    if len({order.falls for order in orders}) == 1:
+        columns = ", ".join(f"body.{order.column}" for order in orders)
+        values = ", ".join(f":after_{number}" for number in range(len(orders)))
+        return f"({columns}) {'<' if orders[0].falls else '>'} ({values})"
+    alternatives = []
+    for index, order in enumerate(orders):
+        equal = [f"body.{earlier.column} = :after_{number}" for number, earlier in enumerate(orders[:index])]
+        beyond = f"body.{order.column} {'<' if order.falls else '>'} :after_{index}"
+        alternatives.append(" AND ".join([*equal, beyond]))
+    first = orders[0]
+    bound = f"body.{first.column} {'<=' if first.falls else '>='} :after_0"
+    return f"{bound} AND ({' OR '.join(f'({alternative})' for alternative in alternatives)})"
+
+
+def _with_schemas(sql: str, namespace: str, generations: tuple[tuple[str, int], ...]) -> str:
+    for projection, generation in generations:
+        placeholder = "{" + projection.replace("-", "_") + "}"
+        sql = sql.replace(placeholder, schema_of(namespace, projection, generation))
+    return sql
+
+
+def _without_semicolon(sql: str) -> str:
+    return _COMMENT.sub("", sql).strip().rstrip(";")
