@@ -21,7 +21,7 @@ class RegisterItem(Command, route="items/{item_id}/register", permission="clerk"
     """Make an item known."""
 
     item_id: Id
-    item_name: Annotated[Text, Field(alias="name")]
+    item_name: Text = Field(alias="name")
     category: Text | None = None
     tracking: Tracking = Tracking()
     stocked: Flag = True
@@ -34,7 +34,7 @@ class ChangeItem(Command, route="items/{item_id}/change", permission="clerk"):
     """Change what is said of an item. What is left out stays; null takes a category or list price away."""
 
     item_id: Id
-    item_name: Annotated[Text | None, Field(alias="name")] = None
+    item_name: Text | None = Field(None, alias="name")
     category: Text | None = None
     list_price: Money | None = None
 

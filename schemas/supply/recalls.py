@@ -35,7 +35,7 @@ class IssueRecall(Command, route="recalls/{recall_id}/issue", permission="qualit
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     recall_id: Id
-    recall_class: Annotated[RecallClass, Field(alias="class")]
+    recall_class: RecallClass = Field(alias="class")
     scope: Annotated[tuple[RecalledItem, ...], Field(min_length=1, max_length=RECALL_ITEMS_MAX)]
 
     @model_validator(mode="after")

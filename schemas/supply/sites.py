@@ -28,7 +28,7 @@ class RegisterSite(Command, route="sites/{site_id}/register", permission="clerk"
     """Make a site known."""
 
     site_id: Id
-    site_name: Annotated[Text, Field(alias="name")]
+    site_name: Text = Field(alias="name")
     time_zone: TimeZone
 
 

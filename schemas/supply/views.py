@@ -1,6 +1,6 @@
 """What supply's queries answer. Fields that do not apply are null or empty, never absent."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -231,7 +231,7 @@ class Recall(View):
     stream: str
     version: int
     status: Literal["open", "closed"]
-    recall_class: Annotated[RecallClass, Field(alias="class")]
+    recall_class: RecallClass = Field(alias="class")
     scope: tuple[RecallScopeView, ...]
     reason: str | None
     issued_at: Instant
