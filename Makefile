@@ -10,6 +10,9 @@ WORKERS ?= 2
 
 PACKAGES := schemas infra event_store command_api projectors query_api client
 BIN := .venv/bin
+
+# Every role and many a test is a process of its own; none of them should compile our sources again.
+export PYTHONDONTWRITEBYTECODE :=
 READY := .venv/ready
 
 .DEFAULT_GOAL := help

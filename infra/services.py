@@ -18,10 +18,10 @@ from infra.embedded.server import Server
 from infra.embedded.valkey import ValkeyServer
 from infra.settings import Settings
 from infra.supervisor import Say, Supervisor
+from infra.up import RABBITMQ
 
 STARTS_MAX = 3
 POLL_SECONDS = 0.05
-RABBITMQ = "rabbitmq"
 
 
 async def start_services(settings: Settings, supervisor: Supervisor, say: Say) -> Settings:

@@ -56,6 +56,12 @@ class Program:
         return arguments
 
 
+def end_with_parent(wanted: signal.Signals) -> None:
+    """Have the kernel send us a signal when our own parent dies."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(wanted))
+
+
 def tether(orphan_signal: signal.Signals) -> Callable[[], None]:
     """Return what a child runs before it becomes another program, to be signalled when this process dies."""
     parent = os.getpid()
