@@ -67,6 +67,9 @@ class Member(ABC):
         if rest.end.position > self.checkpoint.mark.position:
             await self.take(rest)
 
+    def passed(self, page: Page) -> None:  # noqa: B027 (a hook that not every member needs)
+        """Take note that the checkpoint was moved over a page that meant nothing to it."""
+
     @abstractmethod
     async def take(self, page: Page) -> None:
         """Apply a page that begins at the checkpoint, and move the checkpoint to its end."""

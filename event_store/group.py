@@ -164,6 +164,7 @@ class PartitionGroup:
             if member.checkpoint in left:
                 self._send_alone(_name(member), member, member.checkpoint.fenced())
             else:
+                member.passed(page)
                 self._applied(member, page)
 
     async def _gather(self, work: dict[tuple[str, int], "asyncio.Task[None]"]) -> None:

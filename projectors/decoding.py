@@ -6,7 +6,7 @@ stops: whether it should be folded cannot be known, so it is held and never skip
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -60,7 +60,7 @@ class Decoder:
         found: list[Decoded] = []
         types: set[str] = set()
         wanted, decode = self._wanted, self._registry.decode
-        metadata, occurred_at = b"", datetime.min
+        metadata, occurred_at = b"", datetime.min.replace(tzinfo=UTC)
         commits = iter(page.commits)
         commit = next(commits, None)
         for event in page.events:
@@ -90,9 +90,7 @@ class Decoder:
     def _is_wanted(self, place: tuple[str, int]) -> bool | None:
         """Say whether a stored type is folded by anybody; None: this program does not know it."""
         model = self._registry.events.get(place)
-        if model is None:
-            answer = None
-        else:
-            answer = model.type in self._folded or model is not self._registry.newest[model.type]
+        is_old = model is not None and model is not self._registry.newest[model.type]
+        answer = None if model is None else is_old or model.type in self._folded
         self._wanted[place] = answer
         return answer

@@ -123,12 +123,17 @@ class Folding:
             if place in self.parked or place in self.bad:
                 self._park(place, source, self.bad.get(place))
                 continue
+            row = rows.get(place)
             try:
-                rows[place] = method(rows.get(place), event, stream)
+                folded = method(row, event, stream)
             except Exception as error:
                 if not self._try_again(place, method, event, stream):
                     self._park(place, source, error)
                     continue
+                folded = rows[place]
+            if folded is row:
+                continue
+            rows[place] = folded
             changes[place] = Change(stream.position, source.commit_hash)
 
     def settled(self, rows_max: int) -> None:
@@ -172,7 +177,7 @@ class Folding:
         self.tenants[place.tenant] = source.stream.position
         text = describe(error) if isinstance(error, Exception) else error
         if not self.parking or (self.parking[-1].place, self.parking[-1].event) != (place, source.source):
-            self.parking.append(Parked(place, source.source, text if first or text else None))
+            self.parking.append(Parked(place, source.source, text if first else None))
 
 
 def describe(error: BaseException) -> str:

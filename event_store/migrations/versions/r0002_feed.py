@@ -12,6 +12,7 @@ def upgrade() -> None:
         "migrations/feed.sql",
         "functions/hold_leases_v1.sql",
         "functions/advance_checkpoint_v1.sql",
+        "functions/swap_generation_v1.sql",
     )
 
 

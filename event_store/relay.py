@@ -1,0 +1,256 @@
+"""
+Brings the log to the broker, in order, and remembers how far it has come: the log is the outbox.
+
+Each group's queue of each partition has a checkpoint of its own, which moves only once the broker has confirmed what
+lies before it. A crash in between publishes again what was published; consumers drop it. A queue that is full holds
+up its own group alone, one that was deleted is made again, and a message that was returned was not published.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import DeliveryError
+from pamqp.commands import Basic
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from event_store import topology
+from event_store.broker import BROKER_ERRORS
+from event_store.checkpoints import Checkpoint, Checkpoints, Fenced
+from event_store.cloud_events import CloudEvents
+from event_store.consumer import recorded_at_of
+from event_store.feed import LogFeed
+from event_store.feed_messages import encode_message, messages_of
+from event_store.log import EventLog, Page
+from event_store.wake import HeadWatch
+from infra.failpoints import failpoint
+from infra.telemetry import Counter, log, span
+from schemas.envelope import BEGINNING
+from schemas.errors import EpochChanged, ServiceError
+
+GROUPS = ("projections", "workflows")
+CLOUD_EVENTS = "cloudevents"
+TURN_SECONDS = 1.0
+PUBLISH_SECONDS_MAX = 10.0
+RECONNECT_ATTEMPTS_MAX = 8
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 5.0
+CLOUD_EVENTS_OUTSTANDING_MAX = 200
+CLOUD_EVENTS_PER_SECOND_MAX = 2_000
+"""Of one partition: other programs must not take the processor from our own read side."""
+
+RELAYED = Counter("everfold_relayed_events_total", "Events confirmed by the broker", ["group"])
+RETURNED = Counter("everfold_relay_returned_total", "Messages that found no queue", ["group"])
+
+
+class Publisher:
+    """One connection to publish on; made again when it ends."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.namespace = namespace
+        self._url = url
+        self._connection: AbstractConnection | None = None
+        self._opening = asyncio.Lock()
+
+    async def connection(self) -> AbstractConnection:
+        """
+        Return the connection, opened if need be.
+
+        Raises:
+            OSError: The broker is away, also after some attempts.
+        """
+        async with self._opening:
+            if self._connection is None or self._connection.is_closed:
+                async for attempt in AsyncRetrying(
+                    stop=stop_after_attempt(RECONNECT_ATTEMPTS_MAX),
+                    wait=wait_random_exponential(multiplier=PAUSE_SECONDS_MIN, max=PAUSE_SECONDS_MAX),
+                    retry=retry_if_exception_type(BROKER_ERRORS),
+                    reraise=True,
+                ):
+                    with attempt:
+                        self._connection = await topology.connect(self._url, f"everfold {self.namespace} relay")
+            assert self._connection is not None
+            return self._connection
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            with suppress(*BROKER_ERRORS):
+                await asyncio.wait_for(self._connection.close(), topology.CALL_SECONDS_MAX)
+
+
+class GroupRelay:
+    """Publishes one partition to one group's queue."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        event_log: EventLog,
+        checkpoints: Checkpoints,
+        watch: HeadWatch,
+        group: str,
+        partition: int,
+    ) -> None:
+        self.group, self.partition = group, partition
+        self.checkpoint = Checkpoint("relay", group, partition)
+        self._publisher = publisher
+        self._log = event_log
+        self._checkpoints = checkpoints
+        self._feed = LogFeed(event_log, partition, watch)
+        self._channel: AbstractChannel | None = None
+
+    async def run(self) -> None:
+        """Publish until cancelled, through whatever goes wrong."""
+        pause_seconds = PAUSE_SECONDS_MIN
+        opened = False
+        try:
+            while True:
+                try:
+                    if not opened:
+                        await self._checkpoints.open([self.checkpoint])
+                        opened = True
+                    await self._turn()
+                    pause_seconds = PAUSE_SECONDS_MIN
+                except Fenced:
+                    opened = False
+                except EpochChanged:
+                    await self.epoch_changed()
+                    opened = False
+                except (*BROKER_ERRORS, ServiceError) as error:
+                    log.warning("not relayed", group=self.group, partition=self.partition, error=repr(error))
+                    await self._note(error)
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+        finally:
+            await self._feed.close()
+            await self._close_channel()
+
+    async def _turn(self) -> None:
+        page = await self._feed.next(self.checkpoint.mark, wait_seconds=TURN_SECONDS)
+        if not page.events:
+            return
+        with span("relay.publish", group=self.group, partition=self.partition, events=len(page.events)):
+            failpoint("relay.before_publish")
+            await self.publish(page)
+            failpoint("relay.after_confirm")
+        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
+        self.checkpoint.mark = page.end
+        RELAYED.labels(self.group).inc(len(page.events))
+
+    async def publish(self, page: Page) -> None:
+        """
+        Publish a page and wait until the broker has confirmed all of it.
+
+        Raises:
+            DeliveryError: The queue is full, or is gone and cannot be made.
+        """
+        for part in messages_of(page):
+            body = encode_message(part)
+            try:
+                await self._publish(body)
+            except DeliveryError as error:
+                if not isinstance(error.frame, Basic.Return):
+                    raise
+                RETURNED.labels(self.group).inc()
+                await self._declare()
+                await self._publish(body)
+            failpoint("relay.after_publish")
+
+    async def epoch_changed(self) -> None:
+        """Go on from the log's present end: consumers read from the log what they lack, and notice for themselves."""
+        head = await self._log.head(self.partition)
+        log.warning("the log has lost commits", group=self.group, partition=self.partition)
+        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+            to = head.mark if head else BEGINNING
+            await self._checkpoints.advance(connection, self.checkpoint, to, head.recorded_at if head else None)
+
+    async def _publish(self, body: bytes) -> None:
+        channel = await self.channel()
+        await channel.default_exchange.publish(
+            Message(body, content_type="application/octet-stream", delivery_mode=DeliveryMode.PERSISTENT),
+            routing_key=topology.queue_name(self._publisher.namespace, self.group, self.partition),
+            mandatory=True,
+            timeout=PUBLISH_SECONDS_MAX,
+        )
+
+    async def channel(self) -> AbstractChannel:
+        """Return the channel to publish on, opened if need be."""
+        if self._channel is None or self._channel.is_closed:
+            connection = await self._publisher.connection()
+            await self.prepare(connection)
+            self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        return self._channel
+
+    async def prepare(self, connection: AbstractConnection) -> None:
+        """Make what is published to."""
+        await topology.declare_queue(connection, self._publisher.namespace, self.group, self.partition)
+
+    async def _declare(self) -> None:
+        await self.prepare(await self._publisher.connection())
+
+    async def _close_channel(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with suppress(*BROKER_ERRORS):
+                await asyncio.wait_for(channel.close(), topology.CALL_SECONDS_MAX)
+
+    async def _note(self, error: Exception) -> None:
+        await self._close_channel()
+        with suppress(Exception):  # it is for people who look; the log line says the same
+            await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {error}"[:300])
+
+
+class CloudEventsRelay(GroupRelay):
+    """Publishes one partition to other programs: one message an event, to whoever has bound a queue."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        event_log: EventLog,
+        checkpoints: Checkpoints,
+        watch: HeadWatch,
+        partition: int,
+        messages: CloudEvents,
+    ) -> None:
+        super().__init__(publisher, event_log, checkpoints, watch, CLOUD_EVENTS, partition)
+        self._messages = messages
+        self._exchange: tuple[AbstractChannel, AbstractExchange] | None = None
+
+    async def prepare(self, connection: AbstractConnection) -> None:
+        """Make the exchange."""
+        async with connection.channel() as channel:
+            await topology.declare_events_exchange(channel, self._publisher.namespace)
+
+    async def publish(self, page: Page) -> None:
+        """Publish each event in order, some hundreds under way at once; nobody need have bound a queue."""
+        channel = await self.channel()
+        if self._exchange is None or self._exchange[0] is not channel:
+            name = topology.events_exchange_name(self._publisher.namespace)
+            self._exchange = channel, await channel.get_exchange(name, ensure=False)
+        exchange = self._exchange[1]
+        for start in range(0, len(page.events), CLOUD_EVENTS_OUTSTANDING_MAX):
+            part = page.events[start : start + CLOUD_EVENTS_OUTSTANDING_MAX]
+            publishing = [
+                exchange.publish(message, routing_key=key, mandatory=False, timeout=PUBLISH_SECONDS_MAX)
+                for key, message in map(self._messages.message_of, part)
+            ]
+            await asyncio.gather(*publishing)
+            await asyncio.sleep(len(part) / CLOUD_EVENTS_PER_SECOND_MAX if len(page.events) > len(part) else 0)
+
+    async def epoch_changed(self) -> None:
+        """Stand still: other programs may have been told of events that are no more, and must be told so by people."""
+        await self._note(EpochChanged(self.partition, self.checkpoint.mark.position))
+        await asyncio.sleep(PAUSE_SECONDS_MAX)
+
+
+
+
+async def relay_partition(relays: Sequence[GroupRelay]) -> None:
+    """Relay one partition to all groups, each at its own pace, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for relay in relays:
+            tasks.create_task(relay.run(), name=f"relay {relay.group} {relay.partition}")
+
+

@@ -1,0 +1,64 @@
+"""
+The relay process, put together.
+"""
+
+import asyncio
+import gc
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from event_store.checkpoints import Checkpoints
+from event_store.cloud_events import CloudEvents
+from event_store.housekeeping import keep_house
+from event_store.leases import LeasedWork, Leases, process_identity
+from event_store.postgres import PostgresLog
+from event_store.relay import GROUPS, CloudEventsRelay, GroupRelay, Publisher, relay_partition
+from event_store.wake import HeadWatch
+from infra.domains import load_domains, load_registry
+from infra.health import serve_health
+from infra.pools import open_pool
+from infra.settings import Settings
+from infra.telemetry import log as logger
+
+LEASE_GROUP = "relay"
+CONNECTIONS_MAX = 4
+
+
+async def run_relay(settings: Settings, stop: asyncio.Event) -> None:
+    """Relay this process's share of the partitions, and keep house, until `stop`; without a broker only the latter."""
+    registry = load_registry(load_domains(settings.domains))
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(PostgresLog(settings.store_urls, settings.namespace))
+        pool = await stack.enter_async_context(
+            await open_pool(settings.read_url_or_store, name="relay", size_max=CONNECTIONS_MAX)
+        )
+        urls = list(settings.store_urls.values())
+        watch = await stack.enter_async_context(HeadWatch(urls, settings.namespace))
+        checkpoints = Checkpoints(pool, settings.namespace)
+        publisher = Publisher(settings.broker_url.get_secret_value(), settings.namespace)
+        stack.push_async_callback(publisher.close)
+        messages = CloudEvents(registry, settings.namespace)
+        keys_kept = timedelta(hours=settings.idempotency_hours)
+
+        async def work(partition: int) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep_house(log, partition, keys_kept=keys_kept))
+                if settings.uses_broker:
+                    relays = [
+                        GroupRelay(publisher, log, checkpoints, watch, group, partition) for group in GROUPS
+                    ]
+                    outside = CloudEventsRelay(publisher, log, checkpoints, watch, partition, messages)
+                    tasks.create_task(relay_partition([*relays, outside]))
+
+        leases = Leases(pool, settings.namespace, LEASE_GROUP, log.partitions, holder=process_identity())
+        leased = LeasedWork(leases, work)
+
+        async def ready() -> Mapping[str, str]:
+            return {} if leased.ready else {"leases": "could not be renewed: the database does not answer"}
+
+        await stack.enter_async_context(serve_health(settings.health_port, ready, host=settings.host))
+        logger.info("relay works", broker=settings.uses_broker)
+        gc.collect()
+        gc.freeze()
+        await leased.run(stop)

@@ -1,0 +1,92 @@
+"""
+The names and properties of everything that stands in the broker, each stated in full.
+
+Feed queues are ours alone and hold nothing that the log does not have, so one that was declared otherwise by an
+earlier program is dropped and made anew.
+"""
+
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+HEARTBEAT_SECONDS = 10
+CONNECT_SECONDS_MAX = 5.0
+CALL_SECONDS_MAX = 5.0
+QUEUE_MESSAGES_MAX = 2_000
+QUEUE_BYTES_MAX = 256 * 1024 * 1024
+DELIVERIES_MAX = 20
+"""After so many a message goes to the dead letters; the feed reads from the log what was in it."""
+DEAD_MESSAGES_MAX = 10_000
+
+
+def queue_name(namespace: str, group: str, partition: int) -> str:
+    """Return the name of the queue of a group's partition."""
+    return f"{namespace}.{group}.{partition}"
+
+
+def dead_name(namespace: str) -> str:
+    """Return the name of the exchange and the queue of dead letters."""
+    return f"{namespace}.dead"
+
+
+def events_exchange_name(namespace: str) -> str:
+    """Return the name of the exchange for other programs."""
+    return f"{namespace}.events"
+
+
+async def connect(url: str, name: str) -> AbstractConnection:
+    """Open a connection that notices within seconds that the other end is gone."""
+    separator = "&" if "?" in url else "?"
+    return await aio_pika.connect(
+        f"{url}{separator}heartbeat={HEARTBEAT_SECONDS}",
+        timeout=CONNECT_SECONDS_MAX,
+        client_properties={"connection_name": name},
+    )
+
+
+async def declare_queue(connection: AbstractConnection, namespace: str, group: str, partition: int) -> None:
+    """Make the queue of a group's partition, and where its dead letters go."""
+    name, dead = queue_name(namespace, group, partition), dead_name(namespace)
+    arguments: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+        "x-delivery-limit": DELIVERIES_MAX,
+        "x-dead-letter-exchange": dead,
+        "x-dead-letter-routing-key": name,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-max-length": QUEUE_MESSAGES_MAX,
+        "x-max-length-bytes": QUEUE_BYTES_MAX,
+    }
+    async with connection.channel() as channel:
+        exchange = await channel.declare_exchange(
+            dead, aio_pika.ExchangeType.FANOUT, durable=True, timeout=CALL_SECONDS_MAX
+        )
+        dead_queue = await channel.declare_queue(
+            dead,
+            durable=True,
+            arguments={"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length": DEAD_MESSAGES_MAX},
+            timeout=CALL_SECONDS_MAX,
+        )
+        await dead_queue.bind(exchange, timeout=CALL_SECONDS_MAX)
+    try:
+        async with connection.channel() as channel:
+            await channel.declare_queue(name, durable=True, arguments=arguments, timeout=CALL_SECONDS_MAX)
+    except ChannelPreconditionFailed:
+        async with connection.channel() as channel:
+            await channel.queue_delete(name, timeout=CALL_SECONDS_MAX)
+            await channel.declare_queue(name, durable=True, arguments=arguments, timeout=CALL_SECONDS_MAX)
+
+
+async def declare_events_exchange(channel: AbstractChannel, namespace: str) -> aio_pika.abc.AbstractExchange:
+    """Make the exchange that other programs bind their queues to."""
+    return await channel.declare_exchange(
+        events_exchange_name(namespace), aio_pika.ExchangeType.TOPIC, durable=True, timeout=CALL_SECONDS_MAX
+    )
+
+
+async def feed_queue(channel: AbstractChannel, namespace: str, group: str, partition: int) -> AbstractQueue:
+    """Return a queue that is there already."""
+    return await channel.get_queue(queue_name(namespace, group, partition), ensure=True)

@@ -1,0 +1,152 @@
+"""
+A projection's generation in one partition, kept up to date as the log grows.
+
+Rows that were written last are remembered. They are the table's as long as the checkpoint is where this member left
+it, since nobody writes rows without moving the checkpoint or its revision; when it is not, all is forgotten.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from event_store.checkpoints import Checkpoint, Checkpoints
+from event_store.consumer import Held, Member, mark_within, recorded_at_of
+from event_store.feed import until
+from event_store.log import Page
+from infra.failpoints import failpoint
+from infra.telemetry import Counter, log, span
+from projectors.decoding import Decoded, Decoder
+from projectors.folding import Folding, Place
+from projectors.projection import Projection, Row
+from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, changes_of
+from schemas.envelope import CommitMark
+
+ROWS_REMEMBERED_MAX = 20_000
+PARKED = Counter("everfold_parked_events_total", "Events that could not be folded", ["projection"])
+
+
+class Applied(NamedTuple):
+    """What a committed page has changed in one projection."""
+
+    projection: Projection[Row]
+    generation: int
+    partition: int
+    before: CommitMark
+    after: CommitMark
+    changes: Mapping[str, TableChanges]
+    tenants: Mapping[str, int]
+    parked: Sequence[Place]
+    """Rows with parked events, of the tenants that the page has events of."""
+
+
+class LiveMember(Member):
+    """One generation of one projection in one partition."""
+
+    def __init__(
+        self,
+        projection: Projection[Row],
+        generation: int,
+        partition: int,
+        decoder: Decoder,
+        checkpoints: Checkpoints,
+        writer: Writer,
+        *,
+        applied: Callable[[Applied], None] = lambda _applied: None,
+        rows_max: int = ROWS_REMEMBERED_MAX,
+    ) -> None:
+        self.projection = projection
+        self.checkpoint = Checkpoint("projection", projection.name, partition, generation)
+        self._decoder = decoder
+        self._checkpoints = checkpoints
+        self._writer = writer
+        self._applied = applied
+        self._rows_max = rows_max
+        self._folding = Folding(projection)
+        self._is_standing_known = False
+
+    def idle(self, page: Page) -> bool:
+        """Say whether a page holds nothing that this projection folds, and nothing unknown."""
+        decoded = self._decoder.decode(page)
+        return decoded.held is None and decoded.types.isdisjoint(self.projection.whens)
+
+    async def take(self, page: Page) -> None:
+        """Fold a page and commit it; where it cannot be read to its end, as much of it as can, then hold."""
+        decoded = self._decoder.decode(page)
+        events: Sequence[Decoded] = decoded.events
+        if decoded.held is not None:
+            page = until(page, mark_within(page, decoded.held[0]).position)
+            events = [event for event in events if event.stream.position <= page.end.position]
+        if page.events:
+            with span("projector.apply", projection=self.projection.name, partition=page.partition):
+                await self._apply(page, events)
+        if decoded.held is not None:
+            position, waiting_for = decoded.held
+            raise Held(self.projection.name, page.partition, position, waiting_for)
+
+    def passed(self, page: Page) -> None:
+        """Tell on that the checkpoint has moved over a page that changed nothing."""
+        nothing = {name: TableChanges((), ()) for name in self._writer.tables}
+        self._applied(
+            Applied(
+                self.projection, self.checkpoint.generation, page.partition, page.after, page.end, nothing, {}, ()
+            )
+        )  # fmt: skip
+
+    def forget(self) -> None:
+        """Drop the rows that are remembered."""
+        self._folding.forget()
+        self._is_standing_known = False
+
+    async def _apply(self, page: Page, events: Sequence[Decoded]) -> None:
+        """Fold and commit; rows that the database refuses are parked at a second attempt."""
+        bad: dict[Place, str] = {}
+        while True:
+            try:
+                changes = await self._fold(events, bad)
+                try:
+                    await self._commit(page, changes)
+                except ROW_ERRORS as error:
+                    raise await self._writer.refused_rows(changes) from error
+            except RowsRefused as error:
+                self.forget()
+                if error.rows.keys() <= bad.keys():
+                    raise
+                log.warning("rows refused", projection=self.projection.name, rows=len(error.rows))
+                bad |= error.rows
+            else:
+                return
+
+    async def _fold(self, events: Sequence[Decoded], bad: Mapping[Place, str]) -> dict[str, TableChanges]:
+        folding = self._folding
+        if not self._is_standing_known:
+            folding.parked, folding.skipped = await self._writer.read_standing(self.checkpoint.partition)
+            folding.complete = self.checkpoint.mark.position == 0
+            self._is_standing_known = True
+        folding.bad = bad
+        try:
+            steps = folding.plan(events)
+            for table, places in folding.missing(steps).items():
+                folding.rows |= await self._writer.tables[table].load_rows(self._checkpoints.pool, list(places))
+            folding.fold(steps)
+            return changes_of(folding, self._writer.tables)
+        except BaseException:
+            self.forget()
+            raise
+
+    async def _commit(self, page: Page, changes: Mapping[str, TableChanges]) -> None:
+        folding, before = self._folding, self.checkpoint.mark
+        try:
+            failpoint("projector.before_commit")
+            await self._writer.write(folding, changes, self.checkpoint, page.end, recorded_at_of(page))
+            failpoint("projector.after_commit")
+        except BaseException:
+            self.forget()
+            raise
+        if folding.parking:
+            PARKED.labels(self.projection.name).inc(len(folding.parking))
+        self._applied(
+            Applied(
+                self.projection, self.checkpoint.generation, page.partition, before, page.end, changes,
+                folding.tenants, [place for place in folding.parked if place.tenant in folding.tenants],
+            )
+        )  # fmt: skip
+        folding.settled(self._rows_max)

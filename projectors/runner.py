@@ -1,0 +1,119 @@
+"""
+Which projections are live in this process, and the members that keep them up to date.
+
+The live generation of each projection is a number in the database; when it changes, the members change with it: the
+new one starts at its own checkpoint, catches up by itself, and joins the others.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import asyncpg
+
+from event_store.checkpoints import Checkpoints
+from event_store.consumer import Member
+from event_store.wake import Listener
+from infra.telemetry import log
+from projectors.decoding import Decoder
+from projectors.generations import Generations, Live
+from projectors.live import Applied, LiveMember
+from projectors.projection import Projection, Row
+from projectors.tables import read_tables
+from projectors.writing import Writer
+from schemas.registry import Registry
+
+LOOK_SECONDS = 1.0
+
+Kinds = Mapping[str, type[Projection[Row]]]
+
+
+class LiveProjections:
+    """The members that the live generations mean. Follows the database; `of` and `generation` never wait."""
+
+    def __init__(
+        self,
+        kinds: Kinds,
+        registry: Registry,
+        generations: Generations,
+        checkpoints: Checkpoints,
+        *,
+        applied: Callable[[Applied], None] = lambda _applied: None,
+        epoch_changed: Callable[[str], None] = lambda _projection: None,
+    ) -> None:
+        self._kinds = kinds
+        self._registry = registry
+        self._generations = generations
+        self._checkpoints = checkpoints
+        self._applied = applied
+        self._epoch_changed = epoch_changed
+        self._number = 0
+        self._live: dict[str, Live] = {}
+        self._writers: dict[tuple[str, int], Writer] = {}
+        self._decoders: dict[int, Decoder] = {}
+        self._look = asyncio.Event()
+
+    @property
+    def live(self) -> Mapping[str, Live]:
+        """The live generations that this program folds."""
+        return self._live
+
+    def generation(self) -> int:
+        """Return a number that changes whenever the members do."""
+        return self._number
+
+    def of(self, partition: int) -> Sequence[Member]:
+        """Return the members in one partition."""
+        decoder = self._decoders.get(partition)
+        if decoder is None:
+            decoder = self._decoders[partition] = Decoder(
+                self._registry, [kind() for kind in self._kinds.values()]
+            )
+        return [
+            LiveMember(
+                self._kinds[name](), live.generation, partition, decoder, self._checkpoints,
+                self._writers[name, live.generation], applied=self._applied,
+            )
+            for name, live in self._live.items()
+        ]  # fmt: skip
+
+    async def epoch_changed(self, member: Member) -> None:
+        """Have the projection built anew: what it rests on is not in the log any more."""
+        self._epoch_changed(member.checkpoint.consumer)
+
+    async def open(self) -> None:
+        """Make the first generation of projections that have none, and see what is live."""
+        for kind in self._kinds.values():
+            await self._generations.open_first(kind)
+        await self.look()
+
+    async def look(self) -> None:
+        """See what is live."""
+        found = await self._generations.live()
+        live = {
+            name: found[name]
+            for name, kind in self._kinds.items()
+            if name in found and found[name].version == kind.version and not found[name].paused
+        }
+        if live == self._live:
+            return
+        for name, one in live.items():
+            if (name, one.generation) not in self._writers:
+                schema = self._generations.schema_of(name, one.generation)
+                tables = await read_tables(self._checkpoints.pool, self._kinds[name], schema)
+                self._writers[name, one.generation] = Writer(name, one.generation, tables, self._checkpoints)
+        self._live = live
+        self._number += 1
+        log.info("live generations", generations={name: one.generation for name, one in live.items()})
+
+    async def follow(self, listen_url: str, stop: asyncio.Event) -> None:
+        """Look whenever something is said to have changed, and now and then, until `stop`."""
+        async with Listener([listen_url], self._generations.channel, lambda _payload: self._look.set()):
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
+                self._look.clear()
+                try:
+                    await self.look()
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                    log.warning("live generations not read", error=repr(error))

@@ -1,0 +1,224 @@
+"""
+Brings a folding's changes into its tables, with the checkpoint, in one transaction.
+
+As a rule that is one statement for one round trip: all its parts are one transaction, and a checkpoint that is not
+where it was believed to be undoes them all. Large or unusual writes take a transaction of several statements.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from event_store.checkpoints import FENCED_SQLSTATE, Checkpoint, Checkpoints, Connection
+from infra.sql import load_sql
+from projectors.folding import Change, Folding, Parked, Place, describe
+from projectors.tables import Table
+from schemas.envelope import CommitMark
+from schemas.errors import ServiceError
+
+ROWS_PER_STATEMENT_MAX = 5_000
+ADVANCE_ARGUMENTS = 10
+
+
+class TableChanges(NamedTuple):
+    """What has become of one table's rows."""
+
+    written: Sequence[tuple[Place, Any, bytes, Change]]
+    deleted: Sequence[Place]
+
+
+@dataclass(eq=False)
+class RowsRefused(ServiceError):
+    """Rows could not be written: they have no JSON form, or the database does not take their values."""
+
+    rows: Mapping[Place, str]
+
+
+def changes_of(folding: Folding, tables: Mapping[str, Table]) -> dict[str, TableChanges]:
+    """
+    Return a folding's changes by table, rows encoded.
+
+    Raises:
+        RowsRefused: Some rows cannot be encoded.
+    """
+    refused: dict[Place, str] = {}
+    written: dict[str, list[tuple[Place, Any, bytes, Change]]] = {name: [] for name in tables}
+    deleted: dict[str, list[Place]] = {name: [] for name in tables}
+    rows = folding.rows
+    for place, change in folding.changes.items():
+        row = rows.get(place)
+        if row is None:
+            deleted[place.table].append(place)
+        else:
+            try:
+                written[place.table].append((place, row, row.encode(), change))
+            except Exception as error:
+                refused[place] = describe(error)
+    if refused:
+        raise RowsRefused(refused)
+    return {name: TableChanges(written[name], deleted[name]) for name in tables}
+
+
+class Writer:
+    """Writes one projection's generation."""
+
+    def __init__(
+        self, projection: str, generation: int, tables: Mapping[str, Table], checkpoints: Checkpoints
+    ) -> None:
+        self.tables = tables
+        self._projection = projection
+        self._generation = generation
+        self._checkpoints = checkpoints
+        self._sql = partial(load_sql, "projectors", namespace=checkpoints.namespace)
+        self._statement = self._one_statement()
+
+    async def write(
+        self,
+        folding: Folding,
+        changes: Mapping[str, TableChanges],
+        checkpoint: Checkpoint,
+        to: CommitMark,
+        recorded_at: datetime | None,
+    ) -> None:
+        """
+        Commit a folding's changes together with the checkpoint's move, and take note of it.
+
+        Raises:
+            Fenced: The checkpoint was not where it was believed to be; nothing was written.
+        """
+        rows = sum(len(change.written) + len(change.deleted) for change in changes.values())
+        try:
+            if rows <= ROWS_PER_STATEMENT_MAX and not folding.parking:
+                arguments = self._checkpoints.advance_arguments(checkpoint, to, recorded_at)
+                await self._checkpoints.pool.execute(
+                    self._statement,
+                    *arguments,
+                    list(folding.tenants),
+                    list(folding.tenants.values()),
+                    *self._row_arguments(changes),
+                )
+            else:
+                async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+                    await self._checkpoints.advance(connection, checkpoint, to, recorded_at)
+                    await self.write_rows(connection, changes)
+                    await self.write_tenants(connection, folding.tenants)
+                    await self.park(connection, checkpoint.partition, folding.parking)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == FENCED_SQLSTATE:
+                raise checkpoint.fenced() from error
+            raise
+        checkpoint.mark = to
+
+    async def write_rows(self, connection: Connection, changes: Mapping[str, TableChanges]) -> None:
+        """Write and delete rows, some thousands in a statement."""
+        for name, change in changes.items():
+            table = self.tables[name]
+            for start in range(0, len(change.written), ROWS_PER_STATEMENT_MAX):
+                part = change.written[start : start + ROWS_PER_STATEMENT_MAX]
+                await connection.execute(table.upsert(), *table.row_arguments(part))
+            if change.deleted:
+                await connection.execute(table.delete(), *table.key_arguments(change.deleted))
+
+    async def write_tenants(self, connection: Connection, tenants: Mapping[str, int]) -> None:
+        """Take note of tenants' last folded positions."""
+        await connection.execute(
+            self._sql("sql/applied_by_tenant.sql"),
+            self._projection,
+            self._generation,
+            list(tenants),
+            list(tenants.values()),
+        )
+
+    async def park(self, connection: Connection, partition: int, parking: Sequence[Parked]) -> None:
+        """Set events aside."""
+        if not parking:
+            return
+        await connection.execute(
+            self._sql("sql/park.sql"),
+            self._projection,
+            self._generation,
+            partition,
+            [parked.place.tenant for parked in parking],
+            [parked.place.table for parked in parking],
+            [encode_key(parked.place.key) for parked in parking],
+            [parked.event.position for parked in parking],
+            [parked.event.stream for parked in parking],
+            [parked.event.id for parked in parking],
+            [parked.event.type for parked in parking],
+            [parked.event.schema_version for parked in parking],
+            [parked.error for parked in parking],
+        )
+
+    async def refused_rows(self, changes: Mapping[str, TableChanges]) -> RowsRefused:
+        """Try each row by itself, and return those that the database refuses, with its words."""
+        refused: dict[Place, str] = {}
+        async with self._checkpoints.pool.acquire() as connection:
+            trial = connection.transaction()
+            await trial.start()
+            for name, change in changes.items():
+                table = self.tables[name]
+                for row in change.written:
+                    try:
+                        async with connection.transaction():
+                            await connection.execute(table.upsert(), *table.row_arguments([row]))
+                    except (*ROW_ERRORS,) as error:
+                        refused[row[0]] = f"{type(error).__name__}: {error}"
+            await trial.rollback()
+        return RowsRefused(refused)
+
+    async def read_standing(self, partition: int) -> tuple[set[Place], set[tuple[int, Place]]]:
+        """Return the rows that have parked events, and what operators have left out."""
+        parked: set[Place] = set()
+        skipped: set[tuple[int, Place]] = set()
+        for row in await self._checkpoints.pool.fetch(
+            self._sql("sql/standing.sql"), self._projection, self._generation, partition
+        ):
+            place = Place(row["table_name"], row["tenant"], decode_key(row["key"]))
+            if row["position"] is None:
+                parked.add(place)
+            else:
+                skipped.add((row["position"], place))
+        return parked, skipped
+
+    def _one_statement(self) -> str:
+        namespace = self._checkpoints.namespace
+        advance = ", ".join(f"${number}" for number in range(1, ADVANCE_ARGUMENTS + 1))
+        parts = [f"moved AS (SELECT {namespace}.advance_checkpoint_v1({advance}) AS position)"]
+        number = ADVANCE_ARGUMENTS + 1
+        parts.append(
+            f"tenants AS (INSERT INTO {namespace}.applied_by_tenant AS a (tenant, projection, generation, position) "
+            f"SELECT t.tenant, $2, $3, t.position FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
+            "AS t (tenant, position) ON CONFLICT ON CONSTRAINT applied_by_tenant_key "
+            "DO UPDATE SET position = greatest(a.position, excluded.position))"
+        )
+        number += 2
+        for index, table in enumerate(self.tables.values()):
+            parts.append(f"written{index} AS ({table.upsert(number)})")
+            number += len(table.columns)
+            parts.append(f"deleted{index} AS ({table.delete(number)})")
+            number += 1 + len(table.key)
+        return f"WITH {', '.join(parts)} SELECT position FROM moved"
+
+    def _row_arguments(self, changes: Mapping[str, TableChanges]) -> Iterable[Any]:
+        for name, table in self.tables.items():
+            yield from table.row_arguments(changes[name].written)
+            yield from table.key_arguments(changes[name].deleted)
+
+
+ROW_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What a row's own values can be refused for."""
+
+
+def encode_key(key: Sequence[str]) -> str:
+    """Return a row's key as it stands in `parked_events`."""
+    return orjson.dumps(list(key)).decode()
+
+
+def decode_key(text: str) -> tuple[str, ...]:
+    """Return the key that `encode_key` wrote."""
+    return tuple(orjson.loads(text))
