@@ -59,6 +59,7 @@ def build_app(command: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(lambda: None)  # with one command alone Typer would do without its name
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     if command in entries:
         entries[command].load()(app)

@@ -6,8 +6,9 @@ ready fails only for what this role cannot work without, with a reason for each.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from infra.embedded.errors import PortTaken
 from infra.telemetry import log, metrics_page
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
@@ -49,27 +51,41 @@ async def _missing(ready: Readiness) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def serve_health(port: int | None, ready: Readiness, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """Serve the three routes for a block and yield the port, which the system chooses when none is given."""
-    server = _Server(
-        uvicorn.Config(
-            Starlette(routes=health_routes(ready)),
-            host=host,
-            port=port or 0,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
-        )
+    """
+    Serve the three routes for a block and yield the port, which the system chooses when none is given.
+
+    Raises:
+        PortTaken: Another program listens there.
+    """
+    config = uvicorn.Config(
+        Starlette(routes=health_routes(ready)),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
     )
-    serving = asyncio.create_task(server.serve())
-    try:
-        chosen = await server.listening(serving)
+    server = _Server(config)
+    with _listener(host, port or 0) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        chosen: int = listener.getsockname()[1]
         log.info("health served", address=f"http://{host}:{chosen}")
-        yield chosen
-    finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError, SystemExit):
+        try:
+            yield chosen
+        finally:
+            server.should_exit = True
             await serving
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(port, "EVERFOLD_HEALTH_PORT") from error
+    listener.listen()
+    return listener
 
 
 class _Server(uvicorn.Server):
@@ -78,13 +94,3 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-    async def listening(self, serving: "asyncio.Task[None]") -> int:
-        while not self.started:
-            if serving.done():
-                raise OSError(
-                    f"nothing can listen on port {self.config.port}; set EVERFOLD_HEALTH_PORT to another"
-                )
-            await asyncio.sleep(0.01)
-        port: int = self.servers[0].sockets[0].getsockname()[1]
-        return port
