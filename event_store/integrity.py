@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from event_store.log import Commit
 from schemas.envelope import BEGINNING, CommitMark, RecordedEvent
@@ -38,6 +38,7 @@ class StoredCommit(NamedTuple):
     marks: bytes
 
 
+@runtime_checkable
 class VerifiableLog(Protocol):
     """What the check needs of a log: its records as they are stored, right or wrong."""
 

@@ -257,7 +257,7 @@ class MemoryLog:
 
     async def commit_of(self, partition: int, position: int) -> Commit | None:
         """Return the commit that a position belongs to; None when it is still to come."""
-        following = self._parts[partition].following(position)
+        following = self._parts[partition].following(position) if position > 0 else ()
         return following[0].commit if following else None
 
     async def read_commits(self, partition: int, after: int, commits_max: int) -> Sequence[StoredCommit]:
