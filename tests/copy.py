@@ -89,7 +89,7 @@ def copy_repository(folder: Path) -> Copy:
 
 @contextmanager
 def up(copy: Copy, **environment: str) -> Iterator[dict[str, str]]:
-    """Run `everfold up` in the copy on free ports, and give what it announced: its URLs and a token."""
+    """Run `everfold up` in the copy on free ports, and give what it announced: its URLs, a token, and what to try."""
     ports = {"EVERFOLD_COMMAND_PORT": str(free_port()), "EVERFOLD_QUERY_PORT": str(free_port())}
     variables = copy.environment(**ports, **environment)
     process = subprocess.Popen(
@@ -116,7 +116,9 @@ def _announced(process: "subprocess.Popen[str]", said: list[str]) -> dict[str, s
             word, _, rest = line.strip().partition(" ")
             if word in ("Commands", "Queries", "Token"):
                 found[word.upper()] = rest.strip()
-            if "TOKEN" in found:
+            elif word == "curl":
+                found["TRY"] = found.get("TRY", "") + line.strip() + "\n"
+            elif "TRY" in found and not word:
                 return found
     finally:
         watchdog.cancel()

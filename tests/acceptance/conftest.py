@@ -1,69 +1,12 @@
 """The whole system as processes, with a broker and without, for the tests that talk to it over HTTP."""
 
-import asyncio
-import json
-import os
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from infra.settings import Settings
-from infra.system import RunningSystem, command_line, running_system
-
-TOOL_SECONDS_MAX = 120.0
-
-
-def settings_for(folder: Path, *, broker_url: str = "log", **more: Any) -> Settings:
-    """Return the settings of a system of its own: embedded servers, free ports, a namespace nobody else has."""
-    return Settings(
-        _env_file=None,
-        data_dir=folder,
-        namespace=f"t_{secrets.token_hex(4)}",
-        broker_url=SecretStr(broker_url),
-        command_port=0,
-        query_port=0,
-        **more,
-    )
-
-
-async def tool(system: RunningSystem, *arguments: str) -> tuple[int, str, str]:
-    """Run a command of the command line against a system: its exit status, output and error output."""
-    process = await asyncio.create_subprocess_exec(
-        *command_line(*arguments),
-        env={**os.environ, **system.environment()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), TOOL_SECONDS_MAX)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode or 0, out.decode(), err.decode()
-
-
-async def facts(system: RunningSystem, *arguments: str) -> tuple[int, Mapping[str, Any]]:
-    """Run a command with `--json` and return its exit status and what it said."""
-    status, out, err = await tool(system, *arguments, "--json")
-    assert out.strip(), err
-    return status, json.loads(out.strip().splitlines()[-1])
-
-
-async def caught_up(system: RunningSystem, seconds_max: float = 60.0) -> float:
-    """Wait until every projection and workflow has lag 0; return how long it took."""
-    began = asyncio.get_running_loop().time()
-    while True:
-        _, status = await facts(system, "status")
-        behind = [c["name"] for kind in ("projections", "workflows") for c in status[kind] if c["lag_events"]]
-        waited = asyncio.get_running_loop().time() - began
-        if not behind:
-            return waited
-        assert waited < seconds_max, f"still behind after {seconds_max} s: {behind}, {status}"
-        await asyncio.sleep(0.2)
+from infra.system import RunningSystem, running_system
+from tests.system import settings_for
 
 
 @pytest.fixture(scope="session", params=["log", "rabbitmq"])

@@ -8,8 +8,8 @@ import pytest
 
 from client.supply.generate import write_orders
 from infra.system import RunningSystem
-from tests.acceptance.conftest import caught_up, facts, tool
 from tests.load import Connection
+from tests.system import caught_up, facts, tool
 
 ORDERS = 60
 

@@ -1,20 +1,18 @@
 """Kill -9 of every role under load: F01, F03, F25, F36, F43 as processes, seen from outside (I01, I02, I04, I10)."""
 
 import asyncio
-import os
-import signal
 
 import pytest
 
 from infra.system import RunningSystem
 from tests.acceptance.checks import events_in_log, gaps_in_log, missing_and_doubled
-from tests.acceptance.conftest import caught_up, facts
+from tests.acceptance.kills import kill
 from tests.load import Connection, Request, run_clients
+from tests.system import caught_up, facts
 
 CLIENTS = 32
 COMMANDS_PER_CLIENT = 60
 ITEMS = 8
-RESTART_SECONDS_MAX = 30.0
 
 
 async def register(system: RunningSystem, mark: str) -> None:
@@ -25,17 +23,6 @@ async def register(system: RunningSystem, mark: str) -> None:
         answer = await connection.request("POST", f"/v1/items/{mark}-{item}/register", body)
         assert answer.status == 200, answer.body
     connection.close()
-
-
-async def kill(system: RunningSystem, role: str) -> None:
-    """Kill a role outright and wait until the supervisor has started it again."""
-    child = system.supervisor.children[role]
-    pid = child.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(RESTART_SECONDS_MAX):
-        while child.pid in (None, pid):
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.timeout(240)

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from infra.system import RunningSystem
-from tests.acceptance.conftest import caught_up, tool
 from tests.load import Connection, Request, run_clients
+from tests.system import caught_up, tool
 
 ITEMS = 20
 

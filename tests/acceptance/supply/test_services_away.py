@@ -8,8 +8,8 @@ import pytest
 
 from infra.embedded.server import RunningServer
 from infra.system import RunningSystem, running_system
-from tests.acceptance.conftest import caught_up, settings_for
 from tests.load import Connection, Response
+from tests.system import caught_up, settings_for
 
 BACK_SECONDS_MAX = 30.0
 

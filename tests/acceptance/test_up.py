@@ -1,0 +1,178 @@
+"""`everfold up` as a person runs it: what it prints works, and however it ends, the next start finds all in order."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from infra.embedded.folders import ephemeral_folder
+from infra.embedded.ports import answers, free_port
+from infra.embedded.process import wait_until
+
+START_SECONDS_MAX = 90.0
+STOP_SECONDS_MAX = 40.0
+TRY = "Try:\n"
+
+
+class Up:
+    """One run of `everfold up`."""
+
+    def __init__(
+        self, folder: Path, ports: Mapping[str, int], *, number: int, arguments: tuple[str, ...] = ()
+    ) -> None:
+        self.out, self.err = folder / f"out-{number}", folder / f"err-{number}"
+        self.ports = ports
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("EVERFOLD_")}
+        variables |= {
+            "EVERFOLD_DATA_DIR": str(folder / "data"),
+            "EVERFOLD_COMMAND_PORT": str(ports["command"]),
+            "EVERFOLD_QUERY_PORT": str(ports["query"]),
+        }
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", "up", *arguments],
+                env=variables,
+                cwd=folder,
+                stdout=out,
+                stderr=err,
+            )
+
+    def started(self) -> "Up":
+        wait_until(lambda: self.process.poll() is not None or TRY in self.out.read_text(), START_SECONDS_MAX)
+        assert TRY in self.out.read_text(), self.err.read_text()
+        return self
+
+    def ended(self, wanted: signal.Signals | None = None) -> int:
+        if wanted is not None:
+            self.process.send_signal(wanted)
+        return self.process.wait(STOP_SECONDS_MAX)
+
+    def examples(self) -> list[str]:
+        return self.out.read_text().partition(TRY)[2].strip().splitlines()
+
+    def child(self, name: str) -> int:
+        """Return the id of the process that runs a role or a server now."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue  # it ended while we looked
+            if parent == self.process.pid and any(
+                part == name or part.endswith(f"/bin/{name}") for part in command
+            ):
+                return int(folder.name)
+        raise AssertionError(f"{name} does not run")
+
+
+class Runs:
+    """Runs on the same data, one after the other or beside one another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = {"command": free_port(), "query": free_port()}
+        self.all: list[Up] = []
+
+    def run(self, *arguments: str, **ports: int) -> Up:
+        up = Up(self.folder, self.ports | ports, number=len(self.all), arguments=arguments)
+        self.all.append(up)
+        return up
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    with ephemeral_folder() as folder:
+        made = Runs(folder)
+        try:
+            yield made
+        finally:
+            for up in made.all:
+                if up.process.poll() is None:
+                    up.ended(signal.SIGTERM)
+
+
+def paste(line: str) -> httpx2.Response:
+    """Send what a pasted curl line would send; read as a shell reads it."""
+    words = iter(shlex.split(line))
+    assert next(words) == "curl"
+    headers, body, url = {}, None, ""
+    for word in words:
+        match word:
+            case "-s":
+                pass
+            case "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            case "-d":
+                body = next(words)
+            case _:
+                url = word
+    return httpx2.request("GET" if body is None else "POST", url, headers=headers, content=body, timeout=30)
+
+
+@pytest.mark.timeout(300)
+def test_the_printed_lines_work_and_a_second_one_is_refused(runs: Runs) -> None:
+    first = runs.run().started()
+    assert len(first.examples()) == 3
+    answers_given = [paste(line) for line in first.examples()]
+    assert [answer.status_code for answer in answers_given] == [200, 200, 200], [
+        each.text for each in answers_given
+    ]
+
+    beside = runs.run()
+    assert beside.ended() == 3
+    assert "runs on this data directory" in beside.err.read_text()
+    assert str(first.process.pid) in beside.err.read_text()
+    assert "Traceback" not in beside.err.read_text()
+
+    assert first.ended(signal.SIGTERM) == 0
+    assert not any(answers(port) for port in first.ports.values())
+
+    blocked = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(first.ports["query"])], cwd=runs.folder
+    )
+    try:
+        assert wait_until(lambda: answers(first.ports["query"]), STOP_SECONDS_MAX)
+        refused = runs.run()
+        assert refused.ended() == 3
+        assert f"port {first.ports['query']}" in refused.err.read_text()
+        assert "EVERFOLD_QUERY_PORT" in refused.err.read_text()
+    finally:
+        blocked.terminate()
+        blocked.wait()
+
+
+@pytest.mark.timeout(300)
+def test_what_dies_is_started_again_and_killing_all_of_it_leaves_the_next_start_in_order(runs: Runs) -> None:
+    up = runs.run().started()
+    last = up.examples()[-1]
+    for line in up.examples():
+        assert paste(line).status_code == 200
+    for name in ("projector", "command-api", "postgres"):
+        before = up.child(name)
+        os.kill(before, signal.SIGKILL)
+        assert wait_until(
+            lambda name=name: f"{name} was ended by SIGKILL" in up.err.read_text(), STOP_SECONDS_MAX
+        )
+    ready = f"http://127.0.0.1:{up.ports['command']}/readyz"
+    assert wait_until(lambda: _status_of(ready) == 200, STOP_SECONDS_MAX), up.err.read_text()
+
+    children = [up.child(name) for name in ("projector", "command-api", "postgres")]
+    assert up.ended(signal.SIGKILL) == -signal.SIGKILL
+    again = runs.run().started()
+    assert not set(children) & {again.child(name) for name in ("projector", "command-api", "postgres")}
+    assert paste(last).status_code == 200
+    assert again.ended(signal.SIGINT) == 0
+
+
+def _status_of(url: str) -> int:
+    try:
+        return httpx2.get(url, timeout=2).status_code
+    except httpx2.TransportError:
+        return 0
