@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -57,7 +58,13 @@ class Up:
         return self.out.read_text().partition(TRY)[2].strip().splitlines()
 
     def child(self, name: str) -> int:
-        """Return the id of the process that runs a role or a server now."""
+        """Return the id of the process that runs a role or a server; one that was just started again counts."""
+        assert wait_until(lambda: self._child(name) is not None, STOP_SECONDS_MAX), f"{name} does not run"
+        found = self._child(name)
+        assert found is not None
+        return found
+
+    def _child(self, name: str) -> int | None:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
@@ -68,7 +75,10 @@ class Up:
                 part == name or part.endswith(f"/bin/{name}") for part in command
             ):
                 return int(folder.name)
-        raise AssertionError(f"{name} does not run")
+        return None
+
+    def has_told(self, words: str) -> bool:
+        return words in self.err.read_text()
 
 
 class Runs:
@@ -157,9 +167,8 @@ def test_what_dies_is_started_again_and_killing_all_of_it_leaves_the_next_start_
     for name in ("projector", "command-api", "postgres"):
         before = up.child(name)
         os.kill(before, signal.SIGKILL)
-        assert wait_until(
-            lambda name=name: f"{name} was ended by SIGKILL" in up.err.read_text(), STOP_SECONDS_MAX
-        )
+        told = partial(up.has_told, f"{name} was ended by SIGKILL")
+        assert wait_until(told, STOP_SECONDS_MAX), up.err.read_text()
     ready = f"http://127.0.0.1:{up.ports['command']}/readyz"
     assert wait_until(lambda: _status_of(ready) == 200, STOP_SECONDS_MAX), up.err.read_text()
 
