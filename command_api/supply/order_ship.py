@@ -115,7 +115,7 @@ def _reserved(command: ShipOrder, order: OrderState, line_no: int, line: Line, s
     if not line.stocked:
         return line.outstanding
     stock: StockState = states[f"stock/{order.site_id}/{line.item_id}"]
-    return sum(stock.reserved_for(command.order_id, line_no).values())
+    return min(line.outstanding, sum(stock.reserved_for(command.order_id, line_no).values()))
 
 
 def _lots(

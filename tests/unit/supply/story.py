@@ -254,7 +254,13 @@ class Story:
 
     def reserve(self) -> Command:
         order_id, line_no = self.order("placed", "confirmed"), self.random.randint(1, 2)
-        return ReserveStock(**self.stream(), order_id=order_id, line_no=line_no, quantity=self.quantity(30))
+        return ReserveStock(
+            **self.stream(),
+            order_id=order_id,
+            line_no=line_no,
+            quantity=self.quantity(30),
+            top_up=self.random.random() < 0.5,
+        )
 
     def adjust(self) -> Command:
         return AdjustStock(**self.lot(), delta=self.random.randint(-12, 6))

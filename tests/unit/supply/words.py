@@ -13,11 +13,11 @@ from command_api.supply.stock import Stock
 from schemas import Command, Event
 from schemas.messages import Money
 from schemas.supply.items import RegisterItem, Tracking
-from schemas.supply.orders import ConfirmOrder, LineToPlace, PlaceOrder, ShipOrder
+from schemas.supply.orders import ConfirmOrder, LineToPlace, PlaceOrder, ReturnOrder, ShipOrder
 from schemas.supply.quantities import LineLot, LineQuantity, LotQuantity
 from schemas.supply.recalls import IssueRecall, RecalledItem
 from schemas.supply.sites import RegisterSite
-from schemas.supply.stock import QuarantineStock, ReceiveStock, ReserveStock
+from schemas.supply.stock import ExpireLot, QuarantineStock, ReceiveStock, ReserveStock
 
 SUPPLY = (Sites, Items, Stock, Distribution, Orders, Recalls, References)
 
@@ -86,3 +86,6 @@ def ship(shipment_id: str = "SH1", *parts: tuple[int, int], **more: Any) -> Ship
 CONFIRMED: tuple[Command | Event, ...] = (*BASICS, receive(30), place(), reserve(10), confirm((1, "A", 10)))
 """Ten units of lot A are reserved and promised; twenty are left."""
 SHIPPED = (*CONFIRMED, ship())
+SEND_BACK = ReturnOrder(order_id="O1", return_id="RT1", lines=line_lots((1, "A", 4)))
+"""Four of the ten shipped units come back: twenty are available, four in quarantine."""
+EXPIRE = ExpireLot(site_id="S1", item_id="I1", lot="A")
