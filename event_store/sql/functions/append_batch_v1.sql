@@ -119,10 +119,13 @@ BEGIN
     _last := _base;
     _hash := _base_hash;
 
-    SELECT array_agg(coalesce(s.version, 0) ORDER BY u.number) INTO _versions
-      FROM unnest(_tenants, _streams) WITH ORDINALITY AS u (tenant, stream, number)
-      LEFT JOIN {namespace}.streams AS s
-             ON s.partition = _partition AND s.tenant = u.tenant AND s.stream = u.stream;
+    SELECT array_agg(coalesce(
+               -- Not a join: that may be planned as one scan of the whole partition for each stream.
+               (SELECT s.version FROM {namespace}.streams AS s
+                 WHERE s.partition = _partition AND s.tenant = u.tenant AND s.stream = u.stream),
+               0) ORDER BY u.number)
+      INTO _versions
+      FROM unnest(_tenants, _streams) WITH ORDINALITY AS u (tenant, stream, number);
 
     SELECT NOT EXISTS (
            SELECT FROM unnest(_check_stream, _check_expected, _check_offset) AS c (stream, expected, earlier)
@@ -152,9 +155,11 @@ BEGIN
                _bound_hash
           FROM unnest(_key_append, _key_stream, _key_subject, _key) WITH ORDINALITY
                AS u (append, stream, subject, key, number)
-          LEFT JOIN {namespace}.idempotency_keys AS k
-                 ON k.partition = _partition AND k.tenant = _tenants[u.stream]
-                AND k.subject = u.subject AND k.key = u.key
+          LEFT JOIN LATERAL (
+               SELECT i.fingerprint, i.position, i.events, i.stream, i.version
+                 FROM {namespace}.idempotency_keys AS i
+                WHERE i.partition = _partition AND i.tenant = _tenants[u.stream]
+                  AND i.subject = u.subject AND i.key = u.key LIMIT 1) AS k ON true
           LEFT JOIN LATERAL (
                SELECT c.last_position, c.hash FROM {namespace}.commits AS c
                 WHERE c.partition = _partition AND c.last_position >= k.position AND k.position > 0
