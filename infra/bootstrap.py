@@ -29,7 +29,7 @@ def make_environment(folder: Path, lock: Path) -> None:
         _create(folder, uv)
     if uv is None:
         uv = _fetch_uv(python, lock)
-    with_uv = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+    with_uv = [uv, "pip", "install", "--quiet", "--python", str(python)]
     if not _install(with_uv, lock):
         print("uv could not do it; pip does the same, in about a minute…", file=sys.stderr)
         if not _install(_pip_install(python), lock):
