@@ -52,6 +52,10 @@ class MalformedRequest(ServiceError):
     status = HTTPStatus.BAD_REQUEST
     problem: str
 
+    def detail(self) -> str:
+        """Return what is wrong."""
+        return self.problem
+
 
 @dataclass(eq=False)
 class Unauthenticated(ServiceError):
@@ -59,6 +63,10 @@ class Unauthenticated(ServiceError):
 
     status = HTTPStatus.UNAUTHORIZED
     problem: str
+
+    def detail(self) -> str:
+        """Return what is wrong with the one given."""
+        return f"{self.title()} {self.problem}"
 
 
 @dataclass(eq=False)
@@ -75,6 +83,10 @@ class NotFound(ServiceError):
 
     status = HTTPStatus.NOT_FOUND
     what: str
+
+    def detail(self) -> str:
+        """Return what there is not."""
+        return f"There is no {self.what}."
 
 
 @dataclass(eq=False)

