@@ -29,7 +29,14 @@ PREFETCH_MESSAGES = 32
 HEAD_POLL_SECONDS = 1.0
 RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX = 0.2, 5.0
 SUBSCRIBE_SECONDS_MIN = 2.0
-BROKER_ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
+BROKER_ERRORS = (
+    AMQPError,
+    ChannelInvalidStateError,
+    OSError,
+    TimeoutError,
+    asyncio.InvalidStateError,
+    RuntimeError,
+)
 """What the client raises when a connection or a channel ends under it."""
 
 DEAD = Counter("everfold_feed_dead_letters_total", "Messages that were not what the log holds", ["group"])
@@ -132,7 +139,9 @@ class BrokerFeed:
         while self._given and self._given[0].page.end.position <= mark.position:
             last = self._given.popleft()
         if last is not None:
-            with suppress(*BROKER_ERRORS):  # the channel is gone: the broker delivers again, and it is dropped
+            with suppress(
+                *BROKER_ERRORS
+            ):  # the channel is gone: the broker delivers again, and it is dropped
                 await last.message.ack(multiple=True)
 
     async def close(self) -> None:
@@ -190,7 +199,9 @@ class BrokerFeed:
 
     async def _refuse(self, message: AbstractIncomingMessage, problem: Exception) -> None:
         DEAD.labels(self._feeds.group).inc()
-        log.warning("message refused", group=self._feeds.group, partition=self._partition, problem=str(problem))
+        log.warning(
+            "message refused", group=self._feeds.group, partition=self._partition, problem=str(problem)
+        )
         with suppress(*BROKER_ERRORS):
             await message.reject(requeue=False)
 
@@ -275,5 +286,3 @@ class BrokerFeed:
         if channel is not None:
             with suppress(*BROKER_ERRORS):
                 await asyncio.wait_for(channel.close(), topology.CALL_SECONDS_MAX)
-
-

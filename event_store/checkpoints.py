@@ -93,7 +93,9 @@ class Checkpoints:
             raise
 
     @staticmethod
-    def advance_arguments(checkpoint: Checkpoint, to: CommitMark, recorded_at: datetime | None) -> tuple[Any, ...]:
+    def advance_arguments(
+        checkpoint: Checkpoint, to: CommitMark, recorded_at: datetime | None
+    ) -> tuple[Any, ...]:
         """Return the arguments of `advance_checkpoint_v1`, in order."""
         mark = checkpoint.mark
         return (

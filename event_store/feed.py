@@ -75,7 +75,12 @@ class LogFeed:
     """Follows the log itself: woken by the appenders' notifications, and by a look at the head now and then."""
 
     def __init__(
-        self, log: EventLog, partition: int, watch: HeadWatch | None = None, *, events_max: int = PAGE_EVENTS_MAX
+        self,
+        log: EventLog,
+        partition: int,
+        watch: HeadWatch | None = None,
+        *,
+        events_max: int = PAGE_EVENTS_MAX,
     ) -> None:
         self._log = log
         self._partition = partition

@@ -41,7 +41,10 @@ def messages_of(page: Page) -> Iterator[Page]:
     commits: list[Commit] = []
     size = events = 0
     for commit in page.commits:
-        start, stop = commit.first_position - page.after.position - 1, commit.last_position - page.after.position
+        start, stop = (
+            commit.first_position - page.after.position - 1,
+            commit.last_position - page.after.position,
+        )
         octets = sum(len(event.data) + len(event.metadata) for event in page.events[start:stop])
         if commits and (events + stop - start > MESSAGE_EVENTS_MAX or size + octets > MESSAGE_BYTES_MAX):
             yield Page(page.partition, after, page.events[first:start], commits[-1].mark, commits)

@@ -108,7 +108,11 @@ class PartitionGroup:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             await member.close()
-        new = {name: member for name, member in wanted.items() if name not in self.together and name not in self.alone}
+        new = {
+            name: member
+            for name, member in wanted.items()
+            if name not in self.together and name not in self.alone
+        }
         await self._checkpoints.open([member.checkpoint for member in new.values()])
         if not self.together and not self.alone:
             self.mark = max((member.checkpoint.mark for member in new.values()), default=BEGINNING)

@@ -73,9 +73,7 @@ class Leases:
         self.partitions = list(partitions)
         self._pool = pool
         self._sql = partial(load_sql, "event_store", namespace=namespace)
-        self._renewal = (
-            f"SELECT partition, surplus FROM {namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
-        )
+        self._renewal = f"SELECT partition, surplus FROM {namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
         self.valid_until = 0.0
         """Until when, on this process's monotonic clock, the leases held are certain."""
 
@@ -155,7 +153,10 @@ class LeasedWork:
                 raise
             except Exception as error:
                 log.exception(
-                    "work failed, starting again", group=self.leases.group, partition=partition, error=repr(error)
+                    "work failed, starting again",
+                    group=self.leases.group,
+                    partition=partition,
+                    error=repr(error),
                 )
             if time.monotonic() - started > RESTART_SECONDS_MAX:
                 pause_seconds = RESTART_SECONDS_MIN

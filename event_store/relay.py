@@ -69,7 +69,9 @@ class Publisher:
                     reraise=True,
                 ):
                     with attempt:
-                        self._connection = await topology.connect(self._url, f"everfold {self.namespace} relay")
+                        self._connection = await topology.connect(
+                            self._url, f"everfold {self.namespace} relay"
+                        )
             assert self._connection is not None
             return self._connection
 
@@ -164,7 +166,9 @@ class GroupRelay:
         log.warning("the log has lost commits", group=self.group, partition=self.partition)
         async with self._checkpoints.pool.acquire() as connection, connection.transaction():
             to = head.mark if head else BEGINNING
-            await self._checkpoints.advance(connection, self.checkpoint, to, head.recorded_at if head else None)
+            await self._checkpoints.advance(
+                connection, self.checkpoint, to, head.recorded_at if head else None
+            )
 
     async def _publish(self, body: bytes) -> None:
         channel = await self.channel()
@@ -237,7 +241,9 @@ class CloudEventsRelay(GroupRelay):
                 for key, message in map(self._messages.message_of, part)
             ]
             await asyncio.gather(*publishing)
-            await asyncio.sleep(len(part) / CLOUD_EVENTS_PER_SECOND_MAX if len(page.events) > len(part) else 0)
+            await asyncio.sleep(
+                len(part) / CLOUD_EVENTS_PER_SECOND_MAX if len(page.events) > len(part) else 0
+            )
 
     async def epoch_changed(self) -> None:
         """Stand still: other programs may have been told of events that are no more, and must be told so by people."""
@@ -245,12 +251,8 @@ class CloudEventsRelay(GroupRelay):
         await asyncio.sleep(PAUSE_SECONDS_MAX)
 
 
-
-
 async def relay_partition(relays: Sequence[GroupRelay]) -> None:
     """Relay one partition to all groups, each at its own pace, until cancelled."""
     async with asyncio.TaskGroup() as tasks:
         for relay in relays:
             tasks.create_task(relay.run(), name=f"relay {relay.group} {relay.partition}")
-
-

@@ -1,26 +1,25 @@
-"""The command of the role `relay`."""
+"""The role `relay` on the command line."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
+from event_store.relay_app import run_relay
 from infra.settings import load_settings
 from infra.stopping import run_until_stopped
 from infra.telemetry import start_telemetry, stop_telemetry
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(relay)
+    """Add the role to the command line."""
+    app.command("relay")(relay_command)
 
 
-def relay(
+def relay_command(
     port: Annotated[int | None, typer.Option(help="Port of /livez, /readyz and /metrics.")] = None,
 ) -> None:
-    """Brings the log to the broker, and keeps the log's house."""
-    from event_store.relay_app import run_relay
-
+    """Bring the log to the broker, and keep the log's house."""
     settings = load_settings(**({} if port is None else {"health_port": port}))
     start_telemetry(role="relay", level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
 

@@ -1,164 +1,126 @@
 """
-How the whole system stands: heads of the log, and how far everything that follows it is.
+What the system is doing: heads, how far the relay and each consumer are, what is being built, what waits for what.
 
-One reader for the command line and for `GET /v1/status`, so that both say the same. The shape is contract.md's,
-section 2.
+Everything is read from the tables that the roles keep, so it is true whether or not a role runs.
 """
 
-from collections import defaultdict
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
+
+import asyncpg
 
 from event_store.log import EventLog
 from infra.sql import load_sql
-from schemas.envelope import CommitMark
-
-Row = Any
-Document = dict[str, Any]
+from schemas.messages import format_instant
 
 
-class Fetch(Protocol):
-    """A way to read the database of the read tables: `asyncpg.Pool.fetch` and its like."""
+@dataclass
+class _Place:
+    """One consumer's generation over all partitions."""
 
-    async def __call__(self, sql: str, /) -> Sequence[Row]:
-        """Run one statement."""
-        ...
-
-
-class Lags:
-    """How far behind the heads positions are, in events and in seconds."""
-
-    def __init__(self, log: EventLog, heads: Mapping[int, CommitMark], now: datetime) -> None:
-        self._log = log
-        self._heads = heads
-        self._now = now
-        self._seconds: dict[tuple[int, int], float] = {}
-
-    def events(self, positions: Mapping[int, int]) -> int:
-        """Return how many events are still to be taken, over all partitions."""
-        return sum(
-            max(head.position - positions.get(partition, 0), 0) for partition, head in self._heads.items()
-        )
-
-    async def seconds(self, positions: Mapping[int, int]) -> float:
-        """Return the age of the oldest event that is still to be taken."""
-        waits = [
-            await self._wait(partition, positions.get(partition, 0))
-            for partition, head in self._heads.items()
-            if positions.get(partition, 0) < head.position
-        ]
-        return round(max(waits, default=0.0), 3)
-
-    async def _wait(self, partition: int, position: int) -> float:
-        place = partition, position
-        if place not in self._seconds:
-            commit = await self._log.commit_of(partition, position + 1)
-            age = (self._now - commit.recorded_at).total_seconds() if commit else 0.0
-            self._seconds[place] = max(age, 0.0)
-        return self._seconds[place]
+    positions: dict[int, int] = field(default_factory=dict)
+    waiting_for: str | None = None
+    parked: int = 0
 
 
-async def read_status(fetch: Fetch, log: EventLog, namespace: str, *, uses_broker: bool) -> Document:
-    """
-    Return the status document.
-
-    Raises:
-        StoreUnavailable: The log does not answer.
-    """
+async def read_status(
+    log: EventLog, pool: "asyncpg.Pool[Any]", namespace: str, *, uses_broker: bool
+) -> dict[str, Any]:
+    """Return the document of `everfold status --json` and of `GET /v1/status`."""
     sql = partial(load_sql, "event_store", namespace=namespace)
-    projections = await fetch(sql("sql/queries/status_projections.sql"))
-    consumers = await fetch(sql("sql/queries/status_consumers.sql"))
-    parked = {
-        (row["kind"], row["consumer"], row["generation"]): row["events"]
-        for row in await fetch(sql("sql/queries/status_parked.sql"))
-    }
-    heads = await log.heads()
-    lags = Lags(log, heads, datetime.now(UTC))
-    relayed = _positions(row for row in consumers if row["kind"] == "relay")
-    workflows = _positions(row for row in consumers if row["kind"] == "workflow")
+    rows = await pool.fetch(sql("sql/queries/status_checkpoints.sql"))
+    projections = await pool.fetch(sql("sql/queries/status_projections.sql"))
+    heads = {partition: mark.position for partition, mark in (await log.heads()).items()}
+    places: dict[tuple[str, str, int], _Place] = {}
+    for row in rows:
+        place = places.setdefault((row["kind"], row["consumer"], row["generation"]), _Place())
+        place.positions[row["partition"]] = row["position"]
+        place.waiting_for = place.waiting_for or row["waiting_for"]
+        place.parked += row["parked"]
+    lags = _Lags(log, heads)
+    documents = [await _projection(row, places, lags) for row in projections]
+    workflows = [
+        {"name": name, **await lags.of(place), "waiting_for": place.waiting_for, "dead_letters": place.parked}
+        for (kind, name, _), place in sorted(places.items())
+        if kind == "workflow"
+    ]
+    relays = [place for (kind, _, _), place in places.items() if kind == "relay"] if uses_broker else []
     return {
         "partitions": [
-            {
-                "partition": partition,
-                "head": head.position,
-                "relayed": min((group.get(partition, 0) for group in relayed.values()), default=head.position)
-                if uses_broker
-                else head.position,
-            }
+            {"partition": partition, "head": head, "relayed": _relayed(relays, partition, head)}
             for partition, head in sorted(heads.items())
         ],
-        "projections": await _projections(projections, parked, lags),
-        "workflows": [
-            {
-                "name": name,
-                "lag_events": lags.events(positions),
-                "lag_seconds": await lags.seconds(positions),
-                "waiting_for": _waiting_for(row for row in consumers if row["consumer"] == name),
-                "dead_letters": parked.get(("workflow", name, 0), 0),
-            }
-            for name, positions in workflows.items()
-        ],
-        "dead_letters": sum(parked.values()),
+        "projections": documents,
+        "workflows": workflows,
+        "dead_letters": sum(document["dead_letters"] for document in [*documents, *workflows]),
     }
 
 
-async def _projections(
-    rows: Sequence[Row], parked: Mapping[tuple[str, str, int], int], lags: Lags
-) -> list[Document]:
-    by_place: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        by_place[row["name"], row["state"]].append(row)
-    found = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        live, building = by_place[name, "live"], by_place[name, "building"]
-        first = (live or building)[0]
-        positions = {row["partition"]: row["position"] for row in live if row["partition"] is not None}
-        found.append(
-            {
-                "name": name,
-                "version": first["version"],
-                "generation": first["generation"],
-                "state": _state(first, is_live=bool(live)),
-                "lag_events": lags.events(positions),
-                "lag_seconds": await lags.seconds(positions),
-                "positions": {str(partition): position for partition, position in positions.items()},
-                "building": _building(building, lags) if building else None,
-                "waiting_for": _waiting_for(live or building),
-                "dead_letters": parked.get(("projection", name, first["generation"]), 0),
-            }
-        )
-    return found
+def worst_lag_seconds(status: Mapping[str, Any]) -> float:
+    """Return the lag of the consumer that is furthest behind."""
+    return max((one["lag_seconds"] for one in [*status["projections"], *status["workflows"]]), default=0.0)
 
 
-def _state(row: Row, *, is_live: bool) -> str:
-    if not is_live:
-        return "building"
-    return "paused" if row["paused"] else "live"
+def _relayed(relays: Sequence[_Place], partition: int, head: int) -> int:
+    return min((place.positions.get(partition, 0) for place in relays), default=head)
 
 
-def _building(rows: Sequence[Row], lags: Lags) -> Document:
-    newest = max(row["generation"] for row in rows)
-    positions = {
-        row["partition"]: row["position"]
-        for row in rows
-        if row["generation"] == newest and row["partition"] is not None
-    }
+async def _projection(
+    row: Mapping[str, Any], places: Mapping[tuple[str, str, int], _Place], lags: "_Lags"
+) -> dict[str, Any]:
+    place = places.get(("projection", row["name"], row["generation"]), _Place())
+    building = None
+    if row["building"] is not None:
+        built = places.get(("projection", row["name"], row["building"]), _Place())
+        building = {
+            "generation": row["building"],
+            "version": row["building_version"],
+            "since": format_instant(row["building_since"]),
+            "lag_events": lags.events(built),
+        }
+    state = "paused" if row["paused"] else "waiting" if place.waiting_for else "live"
     return {
-        "generation": newest,
-        "version": next(row["version"] for row in rows if row["generation"] == newest),
-        "lag_events": lags.events(positions),
-        "positions": {str(partition): position for partition, position in positions.items()},
+        "name": row["name"],
+        "version": row["version"],
+        "generation": row["generation"],
+        "state": state,
+        **await lags.of(place),
+        "positions": {str(partition): position for partition, position in sorted(place.positions.items())},
+        "building": building,
+        "waiting_for": place.waiting_for,
+        "dead_letters": place.parked,
     }
 
 
-def _positions(rows: Any) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {}
-    for row in rows:
-        found.setdefault(row["consumer"], {})[row["partition"]] = row["position"]
-    return found
+class _Lags:
+    """How far places are behind the heads; each first missing commit is looked up once."""
 
+    def __init__(self, log: EventLog, heads: Mapping[int, int]) -> None:
+        self._log = log
+        self._heads = heads
+        self._ages: dict[tuple[int, int], float] = {}
 
-def _waiting_for(rows: Any) -> str | None:
-    return next((row["waiting_for"] for row in rows if row["waiting_for"]), None)
+    def events(self, place: _Place) -> int:
+        return sum(
+            max(0, head - place.positions.get(partition, 0)) for partition, head in self._heads.items()
+        )
+
+    async def of(self, place: _Place) -> dict[str, Any]:
+        missing = [
+            (partition, place.positions.get(partition, 0) + 1)
+            for partition, head in self._heads.items()
+            if place.positions.get(partition, 0) < head
+        ]
+        ages = await asyncio.gather(*(self._age(*one) for one in missing))
+        return {"lag_events": self.events(place), "lag_seconds": round(max(ages, default=0.0), 3)}
+
+    async def _age(self, partition: int, position: int) -> float:
+        if (partition, position) not in self._ages:
+            commit = await self._log.commit_of(partition, position)
+            age = max(0.0, time.time() - commit.recorded_at.timestamp()) if commit else 0.0
+            self._ages[partition, position] = age
+        return self._ages[partition, position]

@@ -67,7 +67,11 @@ async def declare_queue(connection: AbstractConnection, namespace: str, group: s
         dead_queue = await channel.declare_queue(
             dead,
             durable=True,
-            arguments={"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length": DEAD_MESSAGES_MAX},
+            arguments={
+                "x-queue-type": "quorum",
+                "x-overflow": "drop-head",
+                "x-max-length": DEAD_MESSAGES_MAX,
+            },
             timeout=CALL_SECONDS_MAX,
         )
         await dead_queue.bind(exchange, timeout=CALL_SECONDS_MAX)

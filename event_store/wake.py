@@ -33,7 +33,9 @@ class Listener:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Listener":
-        self._tasks = [asyncio.create_task(self._listen(url), name=f"listen {self._channel}") for url in self._urls]
+        self._tasks = [
+            asyncio.create_task(self._listen(url), name=f"listen {self._channel}") for url in self._urls
+        ]
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -135,7 +137,9 @@ class Notifier:
             payloads, self._pending = sorted(self._pending), set()
             try:
                 await self._pool.execute(
-                    "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", self._channel, payloads
+                    "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
+                    self._channel,
+                    payloads,
                 )
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 log.info("not notified", channel=self._channel, error=repr(error))

@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     @field_validator("domains", "replica_urls", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @model_validator(mode="after")
     def _store_and_read(self) -> "Settings":
@@ -111,7 +115,10 @@ class _FileVariables(PydanticBaseSettingsSource):
         return (Path(path).read_text().strip() if path else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -126,5 +133,23 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + "_".join(str(part).upper() for part in first["loc"][:1]) if first["loc"] else "EVERFOLD_*"
+        name = (
+            PREFIX + "_".join(str(part).upper() for part in first["loc"][:1])
+            if first["loc"]
+            else "EVERFOLD_*"
+        )
         raise BadDefinition(name, first["msg"]) from error
+
+
+def require_store(settings: Settings) -> Settings:
+    """
+    Return the settings of a command that works on the databases of a running system.
+
+    Raises:
+        BadDefinition: They do not say where the log is.
+    """
+    if settings.store_url is None:
+        raise BadDefinition(
+            "EVERFOLD_STORE_URL", "is not set; `everfold up` prints it for its embedded server"
+        )
+    return settings

@@ -26,6 +26,8 @@ def load_sql(package: str, file: str, **names: str) -> str:
     text = resources.files(package).joinpath(file).read_text()
     for placeholder, name in names.items():
         if not _IDENTIFIER.fullmatch(name):
-            raise BadDefinition(f"schema {name}", "must be lower-case letters, digits and underscores, 63 at most")
+            raise BadDefinition(
+                f"schema {name}", "must be lower-case letters, digits and underscores, 63 at most"
+            )
         text = text.replace("{" + placeholder + "}", name)
     return text

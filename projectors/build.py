@@ -146,6 +146,12 @@ class Build:
         await self.advance(goals)
         return self.events
 
+    async def bring_back(self, generation: Generation, live: int) -> None:
+        """Bring an earlier generation of the same version up to date, and make it the live one again."""
+        async with self._alone():
+            await self._open(generation)
+            await self.swap(generation, live)
+
     # -- folding ------------------------------------------------------------------------------------------
 
     async def advance(self, goals: Goals) -> None:
@@ -176,7 +182,9 @@ class Build:
                 self.events += len(page.events)
                 self._progress(self.kind.name, partition, page.end.position)
                 if self._rate:
-                    await asyncio.sleep(max(0.0, len(page.events) / self._rate - (time.monotonic() - started)))
+                    await asyncio.sleep(
+                        max(0.0, len(page.events) / self._rate - (time.monotonic() - started))
+                    )
         finally:
             await feed.close()
 
@@ -213,7 +221,10 @@ class Build:
         pool = self._shop.checkpoints.pool
         schema = self._shop.generations.schema_of(self.kind.name, live)
         live_tables = await read_tables(pool, self.kind, schema)
-        async with pool.acquire() as snapshot, snapshot.transaction(isolation="repeatable_read", readonly=True):
+        async with (
+            pool.acquire() as snapshot,
+            snapshot.transaction(isolation="repeatable_read", readonly=True),
+        ):
             async with pool.acquire() as holder, holder.transaction():
                 await self._level(holder, live)
                 await snapshot.fetchval("SELECT count(*) FROM pg_catalog.pg_class LIMIT 1")

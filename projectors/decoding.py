@@ -81,7 +81,13 @@ class Decoder:
                 metadata = event.metadata
                 occurred_at = datetime.fromisoformat(orjson.loads(metadata)["occurred_at"])
             stream = Stream(
-                event.tenant, event.stream, event.version, event.position, event.id, event.recorded_at, occurred_at
+                event.tenant,
+                event.stream,
+                event.version,
+                event.position,
+                event.id,
+                event.recorded_at,
+                occurred_at,
             )
             found.append(Decoded(stream, events, commit.hash if commit else page.end.hash, event))
             types.update(one.type for one in events)

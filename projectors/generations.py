@@ -7,6 +7,8 @@ other and never half of one. The one before is kept for going back; older ones a
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from getpass import getuser
+from socket import gethostname
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -162,7 +164,9 @@ class Generations:
                 try:
                     await self.drop(projection, row["generation"])
                 except asyncpg.LockNotAvailableError:
-                    log.info("old generation is still read", projection=projection, generation=row["generation"])
+                    log.info(
+                        "old generation is still read", projection=projection, generation=row["generation"]
+                    )
 
     async def set_paused(self, projection: str, *, paused: bool) -> None:
         """
@@ -180,10 +184,17 @@ class Generations:
             raise NotFound(f"projection {projection}")
         await self.announce(projection)
 
+    async def record(self, act: str, subjects: Sequence[str], reason: str | None) -> None:
+        """Record what an operator has done."""
+        await self._pool.execute(
+            self._sql("sql/record_act.sql"), f"{getuser()}@{gethostname()}", act, " ".join(subjects), reason
+        )
+
     async def _lock(self, connection: Connection, projection: str) -> None:
         """Let one process at a time make generations of a projection."""
         await connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{self._namespace}/generations/{projection}"
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            f"{self._namespace}/generations/{projection}",
         )
 
 

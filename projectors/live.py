@@ -125,7 +125,9 @@ class LiveMember(Member):
         try:
             steps = folding.plan(events)
             for table, places in folding.missing(steps).items():
-                folding.rows |= await self._writer.tables[table].load_rows(self._checkpoints.pool, list(places))
+                folding.rows |= await self._writer.tables[table].load_rows(
+                    self._checkpoints.pool, list(places)
+                )
             folding.fold(steps)
             return changes_of(folding, self._writer.tables)
         except BaseException:

@@ -189,7 +189,9 @@ class Table:
 
 
 def _unnest(columns: Sequence[Column], first: int) -> str:
-    arrays = ", ".join(f"${first + number}::{column.parameter_type}[]" for number, column in enumerate(columns))
+    arrays = ", ".join(
+        f"${first + number}::{column.parameter_type}[]" for number, column in enumerate(columns)
+    )
     return f"unnest({arrays})"
 
 
@@ -197,7 +199,9 @@ def _bytes(document: bytes | str) -> bytes:
     return document.encode() if isinstance(document, str) else document
 
 
-async def read_tables(connection: Connection, projection: type[Projection[Any]], schema: str) -> Mapping[str, Table]:
+async def read_tables(
+    connection: Connection, projection: type[Projection[Any]], schema: str
+) -> Mapping[str, Table]:
     """
     Return a generation's tables by name, as the database's catalog describes them.
 
@@ -211,6 +215,8 @@ async def read_tables(connection: Connection, projection: type[Projection[Any]],
     for name, (row_class, key) in projection.tables.items():
         there = {column.name for column in columns.get(name, ())}
         if lacking := {*RECKONED, *key} - there:
-            raise BadDefinition(f"table {name} of projection {projection.name}", f"has no {', '.join(sorted(lacking))}")
+            raise BadDefinition(
+                f"table {name} of projection {projection.name}", f"has no {', '.join(sorted(lacking))}"
+            )
         tables[name] = Table(schema, name, row_class, tuple(key), tuple(columns[name]))
     return tables

@@ -23,7 +23,12 @@ class Upkeep:
     """Watches over the live generations of this program's projections."""
 
     def __init__(
-        self, kinds: Kinds, registry: Registry, log: EventLog, generations: Generations, checkpoints: Checkpoints
+        self,
+        kinds: Kinds,
+        registry: Registry,
+        log: EventLog,
+        generations: Generations,
+        checkpoints: Checkpoints,
     ) -> None:
         self._kinds = kinds
         self._generations = generations

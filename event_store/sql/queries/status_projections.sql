@@ -1,13 +1,11 @@
--- status_projections: every generation of every projection that is live or being built, and how far it is.
+-- status_projections: the live generation of each projection, and the one that is being built, if any.
 --
--- Returns  one row per generation and partition; partition null where it has none yet
 -- Caller   event_store/status.py
 
-SELECT g.projection AS name, g.generation, g.version, g.state, p.paused, p.generation AS live,
-       c.partition, c.position, c.waiting_for
-  FROM {namespace}.generations AS g
-  LEFT JOIN {namespace}.projections AS p ON p.name = g.projection
-  LEFT JOIN {namespace}.checkpoints AS c
-    ON c.kind = 'projection' AND c.consumer = g.projection AND c.generation = g.generation
- WHERE g.state IN ('live', 'building')
- ORDER BY g.projection, g.generation, c.partition
+SELECT p.name, p.version, p.generation, p.paused, b.generation AS building, b.version AS building_version,
+       b.started_at AS building_since
+  FROM {namespace}.projections AS p
+  LEFT JOIN LATERAL (
+       SELECT g.generation, g.version, g.started_at FROM {namespace}.generations AS g
+        WHERE g.projection = p.name AND g.state = 'building' ORDER BY g.generation DESC LIMIT 1) AS b ON true
+ ORDER BY p.name

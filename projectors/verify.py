@@ -1,0 +1,204 @@
+"""
+Folds the log in memory and compares every live row with it, all at one moment of the read tables.
+
+The moment is a snapshot of the database: its checkpoints say up to where to fold, its rows what there is. Nothing is
+held up. One partition's rows are in memory at a time.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from event_store.checkpoints import Connection
+from event_store.consumer import Held
+from event_store.feed import LogFeed, until
+from infra.sql import load_sql
+from projectors.app import ReadSide
+from projectors.compare import Difference
+from projectors.decoding import Decoder
+from projectors.folding import Folding, Place
+from projectors.generations import Live
+from projectors.projection import Projection, Row
+from projectors.tables import Table, read_tables
+from projectors.writing import Writer, changes_of
+from schemas.envelope import CommitMark
+
+PAGE_EVENTS_MAX = 10_000
+ROWS_FETCHED = 1_000
+
+Progress = Callable[[str, int], None]
+"""Told a projection and how many events of it have been folded since the last time."""
+
+
+@dataclass
+class ProjectionReport:
+    """What a check of one projection found."""
+
+    name: str
+    rows: int = 0
+    equal: bool = True
+    first_difference: Difference | None = None
+    reason: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as `verify --json` prints it."""
+        difference: Any = self.first_difference.document() if self.first_difference else self.reason
+        return {"name": self.name, "rows": self.rows, "equal": self.equal, "first_difference": difference}
+
+
+@dataclass
+class _Check:
+    """One projection under check, in one snapshot."""
+
+    kind: type[Projection[Row]]
+    live: Live
+    tables: Mapping[str, Table]
+    writer: Writer
+    marks: dict[int, CommitMark]
+    tenants: dict[str, list[str]]
+    """By table."""
+    report: ProjectionReport
+    sample: set[Place] | None = field(default=None)
+
+
+async def verify_projections(
+    side: ReadSide,
+    names: Sequence[str] = (),
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _name, _events: None,
+) -> list[ProjectionReport]:
+    """Compare live rows with their fold; with `sample` so many rows of each table, chosen by chance."""
+    reports = []
+    live = await side.generations.live()
+    for name in names or sorted(side.kinds):
+        if name not in live:
+            continue
+        async with (
+            side.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            check = await _open(side, connection, side.kinds[name], live[name])
+            if check.report.reason is None:
+                if sample is not None:
+                    check.sample = await _choose(connection, check, sample, random.Random(seed))
+                for partition in side.log.partitions:
+                    if check.report.equal:
+                        await _check_partition(side, connection, check, partition, progress)
+            reports.append(check.report)
+    return reports
+
+
+async def _open(side: ReadSide, connection: Connection, kind: type[Projection[Row]], live: Live) -> _Check:
+    sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
+    rows = await connection.fetch(sql("sql/marks.sql"), kind.name, live.generation)
+    marks = {row["partition"]: CommitMark(row["position"], row["commit_hash"]) for row in rows}
+    tables = await read_tables(connection, kind, side.generations.schema_of(kind.name, live.generation))
+    report = ProjectionReport(kind.name)
+    if live.version != kind.version:
+        report.equal = False
+        report.reason = (
+            f"the live generation is of version {live.version}, this program folds version {kind.version}"
+        )
+    tenants = {
+        name: [row[0] for row in await connection.fetch(f"SELECT DISTINCT tenant FROM {table.full_name}")]
+        for name, table in tables.items()
+    }
+    writer = Writer(kind.name, live.generation, tables, side.checkpoints)
+    return _Check(kind, live, tables, writer, marks, tenants, report)
+
+
+async def _choose(connection: Connection, check: _Check, sample: int, chance: random.Random) -> set[Place]:
+    chosen: set[Place] = set()
+    for name, table in check.tables.items():
+        keys = ", ".join(f'"{column}"' for column in ("tenant", *table.key))
+        rows = await connection.fetch(
+            f"SELECT {keys} FROM {table.full_name} ORDER BY hashtextextended(concat_ws('/', {keys}), $1) LIMIT $2",
+            chance.getrandbits(31),
+            sample,
+        )
+        chosen |= {Place(name, row[0], tuple(row)[1:]) for row in rows}
+    return chosen
+
+
+async def _check_partition(
+    side: ReadSide, connection: Connection, check: _Check, partition: int, progress: Progress
+) -> None:
+    projection = check.kind()
+    folding = Folding(projection, complete=True)
+    parked, folding.skipped = await check.writer.read_standing(partition)
+    decoder = Decoder(side.registry, [projection])
+    goal = check.marks.get(partition, CommitMark(0, bytes(32)))
+    mark = CommitMark(0, bytes(32))
+    feed = LogFeed(side.log, partition, events_max=PAGE_EVENTS_MAX)
+    try:
+        while mark.position < goal.position:
+            page = until(await feed.next(mark, wait_seconds=0), goal.position)
+            decoded = decoder.decode(page)
+            if decoded.held is not None:
+                raise Held(check.kind.name, partition, *decoded.held)
+            steps = folding.plan(decoded.events)
+            if check.sample is not None:
+                steps = [step for step in steps if step.place in check.sample]
+            folding.fold(steps)
+            mark = page.end
+            progress(check.kind.name, len(page.events))
+    finally:
+        await feed.close()
+    await _compare(side, connection, check, partition, folding, parked | folding.parked)
+
+
+async def _compare(
+    side: ReadSide,
+    connection: Connection,
+    check: _Check,
+    partition: int,
+    folding: Folding,
+    parked: set[Place],
+) -> None:
+    """Take every live row of the partition's tenants off what is expected; what is left over is missing."""
+    for name, changes in changes_of(folding, check.tables).items():
+        table = check.tables[name]
+        columns = table.row_arguments(changes.written)
+        expected = {
+            written[0]: (written[2], values)
+            for written, values in zip(changes.written, zip(*columns, strict=True), strict=True)
+        }
+        here = [tenant for tenant in check.tenants[name] if await side.log.partition_of(tenant) == partition]
+        async for row in connection.cursor(
+            f"SELECT {_as_written(table)} FROM {table.full_name} WHERE tenant = ANY ($1)",
+            here,
+            prefetch=ROWS_FETCHED,
+        ):
+            place = _place(table, row)
+            if place in parked or (check.sample is not None and place not in check.sample):
+                continue
+            check.report.rows += 1
+            document, values = expected.pop(place, (None, None))
+            if values is None or tuple(row) != values:
+                _differs(check, Difference(name, place.tenant, place.key, row["doc"], document))
+        for place, (document, _) in expected.items():
+            if place not in parked:
+                _differs(check, Difference(name, place.tenant, place.key, None, document))
+
+
+def _as_written(table: Table) -> str:
+    """Select columns in the form in which they are written, so that both can be compared."""
+    return ", ".join(
+        f'"{column.name}"' if column.is_binary else f'"{column.name}"::text AS "{column.name}"'
+        for column in table.columns
+    )
+
+
+def _place(table: Table, row: Any) -> Place:
+    return Place(table.name, row["tenant"], tuple(row[name] for name in table.key))
+
+
+def _differs(check: _Check, difference: Difference) -> None:
+    first = check.report.first_difference
+    check.report.equal = False
+    if first is None or difference[:3] < first[:3]:
+        check.report.first_difference = difference
