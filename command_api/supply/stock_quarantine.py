@@ -25,7 +25,7 @@ def quarantine(command: QuarantineStock, states: States, context: Context) -> li
     state, label, lot = find_lot(command, states)
     distribution: DistributionState = states[f"distribution/{command.item_id}"]
     if command.recall_id is not None and command.recall_id not in distribution.holding(label):
-        raise NotFound(f"recalls/{command.recall_id} that holds the lot")
+        raise NotFound(f"recall {command.recall_id} that holds the lot")
     return [*_quarantined(state, label, lot, command.cause, command.recall_id)]
 
 
@@ -35,7 +35,7 @@ def quarantine_recalled(
     """Return the quarantine of every lot on hand that a recall holds."""
     distribution: DistributionState = states[f"distribution/{command.item_id}"]
     if all(hold.recall_id != command.recall_id for hold in distribution.holds):
-        raise NotFound(f"recalls/{command.recall_id} that holds the item")
+        raise NotFound(f"recall {command.recall_id} that holds the item")
     state: StockState = states[command.stream]
     return [
         event
@@ -61,6 +61,7 @@ def _quarantined(
             expired=lot.expired,
             quarantined=lot.on_hand,
             released=state.reserved_from(label) if lot.reserved else (),
+            held_by=tuple(other for other in lot.recalls if other != recall_id),
         )
     ]
 

@@ -139,6 +139,8 @@ class StockReceived(Event):
     into: Into = "available"
     held_by: tuple[Id, ...] = ()
     """The recalls that hold the lot here; where there are any, it has come into quarantine."""
+    quarantined_now: Count = 0
+    """How many units of the lot are in quarantine here now, where recalls hold it."""
 
 
 class StockAdjusted(Event):
@@ -181,6 +183,8 @@ class StockTransferredIn(Event):
     usable_until: Instant | None = None
     into: Into = "available"
     held_by: tuple[Id, ...] = ()
+    quarantined_now: Count = 0
+    """How many units of the lot are in quarantine here now, where recalls hold it."""
 
 
 class StockQuarantined(Event):
@@ -197,6 +201,8 @@ class StockQuarantined(Event):
     """How many are in quarantine now, those that were before included."""
     released: tuple[Released, ...] = ()
     """The order lines that lost their units; their sum is `reserved`."""
+    held_by: tuple[Id, ...] = ()
+    """The other recalls for which the lot is in quarantine here."""
 
 
 class QuarantineReleased(Event):
@@ -246,6 +252,8 @@ class StockReturned(Event):
     expires_on: Day | None = None
     usable_until: Instant | None = None
     held_by: tuple[Id, ...] = ()
+    quarantined_now: Count = 0
+    """How many units of the lot are in quarantine here now, where recalls hold it."""
 
 
 class LotExpired(Event):
