@@ -215,6 +215,7 @@ def _back(command: ReturnOrder, order: OrderState, part: LineLot, states: States
     stock: StockState = states[stream]
     refuse_overflow(stock, part.quantity)
     lot = stock.lot(part.lot)
+    held_by = stock.holding(part.lot, states[f"distribution/{item_id}"])
     event = StockReturned(
         order_id=command.order_id,
         customer_id=order.customer_id,
@@ -224,7 +225,8 @@ def _back(command: ReturnOrder, order: OrderState, part: LineLot, states: States
         quantity=part.quantity,
         expires_on=lot.expires_on,
         usable_until=lot.usable_until,
-        held_by=stock.holding(part.lot, states[f"distribution/{item_id}"]),
+        held_by=held_by,
+        quarantined_now=lot.quarantined + part.quantity if held_by else 0,
     )
     return To(stream, event)
 

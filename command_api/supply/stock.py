@@ -92,6 +92,7 @@ def _receive(command: ReceiveStock, states: States, context: Context) -> list[Ev
         document=command.document,
         into="quarantined" if held_by else state.lot(label).into,
         held_by=held_by,
+        quarantined_now=state.lot(label).quarantined + command.quantity if held_by else 0,
     )
     return [received, *_stocked(command.site_id, command.item_id, distribution), *dated]
 
@@ -188,6 +189,7 @@ def _transfer(command: TransferStock, states: States, context: Context) -> list[
         usable_until=end_of_day(lot.expires_on, site.time_zone) if lot.expires_on else None,
         into="quarantined" if held_by else target.lot(label).into,
         held_by=held_by,
+        quarantined_now=target.lot(label).quarantined + command.quantity if held_by else 0,
     )
     went_out = StockTransferredOut(to_site_id=command.to_site_id, lot=label, quantity=command.quantity)
     return [went_out, To(there, came_in), *_stocked(command.to_site_id, command.item_id, distribution)]

@@ -24,7 +24,7 @@ def quarantine(command: QuarantineStock, states: States, context: Context) -> li
     """Return the quarantine of one lot; nothing where it is complete already."""
     state, label, lot = find_lot(command, states)
     distribution: DistributionState = states[f"distribution/{command.item_id}"]
-    if command.recall_id is not None and command.recall_id not in distribution.holding(label):
+    if command.recall_id is not None and command.recall_id not in state.holding(label, distribution):
         raise NotFound(f"recall {command.recall_id} that holds the lot")
     return [*_quarantined(state, label, lot, command.cause, command.recall_id)]
 

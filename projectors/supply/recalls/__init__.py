@@ -116,8 +116,9 @@ def _held_by(event: Any, stream: Stream) -> Iterable[Key]:
     return [(recall_id,) for recall_id in event.held_by]
 
 
-def _cause(event: StockQuarantined, stream: Stream) -> Iterable[Key]:
-    return [(event.recall_id,)] if event.recall_id is not None else ()
+def _quarantined_by(event: StockQuarantined, stream: Stream) -> Iterable[Key]:
+    recalls = event.held_by if event.recall_id is None else (*event.held_by, event.recall_id)
+    return [(recall_id,) for recall_id in recalls]
 
 
 def _cleared(event: QuarantineReleased, stream: Stream) -> Iterable[Key]:
@@ -173,8 +174,10 @@ class Recalls(Projection[Recall]):
         )
 
     @when(OrderRecalled, keys=lambda event, stream: [(event.recall_id,)])
-    def shipped_from(self, row: Recall, event: OrderRecalled, stream: Stream) -> Recall:
-        """Add an order that was shipped from the recalled lots, and its customer."""
+    def shipped_from(self, row: Recall | None, event: OrderRecalled, stream: Stream) -> Recall | None:
+        """Add an order that was shipped from the recalled lots, and its customer; of no recall, nothing."""
+        if row is None:
+            return None
         units = sum(part.quantity for part in event.lines)
         before = row.customers.get(event.customer_id, Customer()).shipped
         return replace(
@@ -183,15 +186,15 @@ class Recalls(Projection[Recall]):
             customers=row.with_customer(event.customer_id, shipped=before + units),
         )
 
-    @when(StockQuarantined, keys=_cause)
+    @when(StockQuarantined, keys=_quarantined_by)
     def quarantined(self, row: Recall, event: StockQuarantined, stream: Stream) -> Recall:
         """Take over how much of a lot is in quarantine at a site."""
         return replace(row, stock={**row.stock, _place(event, stream): event.quarantined})
 
     @when(StockReceived, StockTransferredIn, StockReturned, keys=_held_by)
     def came_in(self, row: Recall, event: Any, stream: Stream) -> Recall:
-        """Add what came in of a lot that the recall holds: it went into quarantine."""
-        return _moved(row, event, stream, event.quantity)
+        """Take over how much is in quarantine after more came in of a lot that the recall holds."""
+        return replace(row, stock={**row.stock, _place(event, stream): event.quarantined_now})
 
     @when(StockAdjusted, keys=_held_by)
     def counted(self, row: Recall, event: StockAdjusted, stream: Stream) -> Recall:
