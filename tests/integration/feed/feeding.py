@@ -1,0 +1,157 @@
+"""What the tests of the feed share: a relay, a consumer that keeps what it was given, and mischief."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any
+
+import aio_pika
+
+from event_store import topology
+from event_store.broker import BrokerFeeds
+from event_store.checkpoints import Checkpoints, Connection
+from event_store.consumer import Consumer
+from event_store.log import Append, Check, Expect, NewEvent, Page
+from event_store.migrate import migrate
+from event_store.postgres import PostgresLog
+from event_store.relay import GroupRelay, Publisher
+from event_store.role import ConsumerRole, FixedMembers
+from event_store.wake import HeadWatch
+from infra.pools import open_pool
+from tests.integration.projectors.accounts import METADATA, event_id
+from tests.toy import Deposited
+
+PARTITIONS = 2
+GROUP = "workflows"
+
+
+@dataclass
+class Taken(Consumer):
+    """Keeps the positions that it was given."""
+
+    name: str = "taken"
+    pages: list[Page] = field(default_factory=list)
+
+    async def apply(self, page: Page, connection: Connection, prepared: Any) -> None:
+        """Write nothing; the checkpoint moves."""
+
+    async def applied(self, page: Page) -> None:
+        """Keep the page."""
+        self.pages.append(page)
+
+    def positions(self, partition: int) -> list[int]:
+        """Return all positions of a partition, in the order in which they came."""
+        return [event.position for page in self.pages if page.partition == partition for event in page.events]
+
+
+class Feeding:
+    """A log with a broker of its own namespace."""
+
+    def __init__(self, store_url: str, broker_url: str, namespace: str, log: PostgresLog, pool: Any, watch: HeadWatch):
+        self.store_url, self.broker_url, self.namespace = store_url, broker_url, namespace
+        self.log, self.pool, self.watch = log, pool, watch
+        self.checkpoints = Checkpoints(pool, namespace)
+        self.taken = Taken()
+
+    async def append(self, count: int, *, tenant: str = "demo") -> int:
+        """Append some events in one commit, and return the last position."""
+        partition = await self.log.partition_of(tenant)
+        event = Deposited(cents=1)
+        appends = [
+            Append(
+                tenant, "accounts/a", [Check("accounts/a", Expect.ANY)],
+                [NewEvent("accounts/a", event_id(), event.type, event.schema_version, event.encode())], METADATA,
+            )
+            for _ in range(count)
+        ]  # fmt: skip
+        return (await self.log.append_batch(partition, appends))[-1].position
+
+    @property
+    def queue(self) -> str:
+        """The queue of the tests' tenant."""
+        return topology.queue_name(self.namespace, GROUP, self.partition)
+
+    @property
+    def partition(self) -> int:
+        """Where the tests' tenant lives."""
+        from event_store.placement import home_of
+
+        return home_of("demo", range(PARTITIONS))
+
+    @asynccontextmanager
+    async def relaying(self, group: str = GROUP) -> AsyncIterator[GroupRelay]:
+        """Run the relay of the tests' partition."""
+        publisher = Publisher(self.broker_url, self.namespace)
+        relay = GroupRelay(publisher, self.log, self.checkpoints, self.watch, group, self.partition)
+        task = asyncio.create_task(relay.run())
+        try:
+            yield relay
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await publisher.close()
+
+    @asynccontextmanager
+    async def consuming(self) -> AsyncIterator[Taken]:
+        """Run a consumer over the broker."""
+        stop = asyncio.Event()
+        async with BrokerFeeds(self.broker_url, self.namespace, GROUP, self.log, self.watch) as feeds:
+            role = ConsumerRole(
+                log=self.log, pool=self.pool, namespace=self.namespace, group=GROUP,
+                members=FixedMembers([self.taken], self.checkpoints), watch=self.watch, feed_of=feeds.feed_of,
+            )  # fmt: skip
+            task = asyncio.create_task(role.run(stop))
+            try:
+                yield self.taken
+            finally:
+                stop.set()
+                await task
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Any]:
+        """A channel for mischief."""
+        connection = await aio_pika.connect(self.broker_url)
+        try:
+            async with connection.channel() as channel:
+                yield channel
+        finally:
+            await connection.close()
+
+    async def reached(self, position: int, seconds: float = 10.0) -> None:
+        """Wait until the consumer has been given a position."""
+        async with asyncio.timeout(seconds):
+            while (self.taken.positions(self.partition) or [0])[-1] < position:
+                await asyncio.sleep(0.01)
+
+    def exact(self, position: int) -> None:
+        """Check that every position came once and in order."""
+        assert self.taken.positions(self.partition) == list(range(1, position + 1))
+
+
+@asynccontextmanager
+async def feeding(database: str, broker_url: str) -> AsyncIterator[Feeding]:
+    """A new log of its own namespace, so that its queues are nobody else's."""
+    namespace = f"t{token_hex(4)}"
+    await asyncio.to_thread(migrate, database, namespace, range(PARTITIONS))
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(PostgresLog({range(PARTITIONS): database}, namespace))
+        pool = await stack.enter_async_context(await open_pool(database, name="test", size_max=6))
+        watch = await stack.enter_async_context(HeadWatch([database], namespace))
+        one = Feeding(database, broker_url, namespace, log, pool, watch)
+        try:
+            yield one
+        finally:
+            await _clean(one)
+
+
+async def _clean(feeding: Feeding) -> None:
+    with suppress(Exception):
+        async with feeding.channel() as channel:
+            for group in ("projections", "workflows"):
+                for partition in range(PARTITIONS):
+                    await channel.queue_delete(topology.queue_name(feeding.namespace, group, partition))
+            await channel.queue_delete(topology.dead_name(feeding.namespace))
+            await channel.exchange_delete(topology.dead_name(feeding.namespace))
+            await channel.exchange_delete(topology.events_exchange_name(feeding.namespace))

@@ -1,0 +1,190 @@
+"""Whatever the broker loses, repeats, reorders or makes up, a consumer is given the log: each position once, in order."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from aio_pika import Message
+
+from event_store.feed_messages import decode_message, encode_message, messages_of
+from event_store.topology import dead_name
+from infra.failpoints import arm
+from schemas.envelope import BEGINNING
+from tests.integration.feed.feeding import Feeding, feeding
+
+
+@pytest.fixture
+async def system(database: str, broker_url: str) -> AsyncIterator[Feeding]:
+    async with feeding(database, broker_url) as one:
+        yield one
+    arm("")
+
+
+async def test_what_is_appended_arrives_once_and_in_order(system: Feeding) -> None:
+    async with system.relaying(), system.consuming():
+        for _ in range(30):
+            position = await system.append(7)
+        await system.reached(position)
+        system.exact(position)
+
+
+async def test_a_purged_tail_is_read_from_the_log_though_nothing_follows(system: Feeding) -> None:  # F29
+    await system.append(5)
+    async with system.relaying() as relay:
+        while relay.checkpoint.mark.position < 5:
+            await asyncio.sleep(0.01)
+        async with system.channel() as channel:
+            queue = await channel.get_queue(system.queue)
+            await queue.purge()
+    async with system.consuming():
+        await system.reached(5, seconds=4.0)
+        system.exact(5)
+
+
+async def test_a_deleted_queue_is_made_again_and_nothing_is_missed(system: Feeding) -> None:  # F30
+    async with system.relaying() as relay, system.consuming():
+        await system.reached(await system.append(3))
+        async with system.channel() as channel:
+            await channel.queue_delete(system.queue)
+        position = await system.append(4)
+        await system.reached(position, seconds=5.0)
+        system.exact(position)
+        async with asyncio.timeout(5):
+            while relay.checkpoint.mark.position < position:
+                await asyncio.sleep(0.01)
+        async with system.channel() as channel:
+            await channel.get_queue(system.queue, ensure=True)
+
+
+async def test_lost_doubled_and_shuffled_messages_change_nothing(system: Feeding) -> None:  # F31
+    chance = random.Random(31)
+    for _ in range(40):
+        last = await system.append(5)
+    page = await system.log.read_page(system.partition, BEGINNING, events_max=10_000)
+    bodies = [
+        encode_message(part)
+        for commit_page in [page]
+        for part in _one_message_a_commit(commit_page)
+    ]  # fmt: skip
+    assert len(bodies) == 40
+    mischief = [body for body in bodies for _ in range(chance.choice([0, 1, 1, 2]))]
+    for index in range(0, len(mischief) - 3, 2):
+        if chance.random() < 0.3:
+            mischief[index], mischief[index + 3] = mischief[index + 3], mischief[index]
+    async with system.consuming():
+        async with system.channel() as channel:
+            for body in mischief:
+                await channel.default_exchange.publish(Message(body), routing_key=system.queue, mandatory=False)
+        await system.reached(last)
+        system.exact(last)
+
+
+async def test_forged_messages_are_refused_and_the_truth_is_read_from_the_log(system: Feeding) -> None:  # F33
+    async with system.relaying(), system.consuming():
+        await system.reached(await system.append(3))
+    position = await system.append(3)
+    mark = system.taken.pages[-1].end
+    page = await system.log.read_page(system.partition, mark, events_max=100)
+    forged_data = page.events[0]._replace(data=b'{"cents":1000000,"source":"cash"}')
+    changed = type(page)(page.partition, page.after, [forged_data, *page.events[1:]], page.end, page.commits)
+    honest = encode_message(page)
+    bodies = [
+        b"not a message",
+        b"EF1\x00\x00\x00\x05{...}",
+        encode_message(changed),
+        _consistent_forgery(changed),
+        honest.replace(b'"partition":%d' % system.partition, b'"partition":%d' % (1 - system.partition), 1),
+        encode_message(_from_the_future(page)),
+    ]
+    async with system.consuming():
+        async with system.channel() as channel:
+            for body in bodies:
+                await channel.default_exchange.publish(Message(body), routing_key=system.queue, mandatory=False)
+        await system.reached(position)
+        system.exact(position)
+        assert all(b"1000000" not in event.data for page in system.taken.pages for event in page.events)
+        async with system.channel() as channel:
+            dead = await channel.get_queue(dead_name(system.namespace), ensure=True)
+            found = 0
+            async with asyncio.timeout(10):
+                while found < 3:
+                    if await dead.get(fail=False, no_ack=True) is not None:
+                        found += 1
+                    await asyncio.sleep(0.05)
+
+
+async def test_without_a_relay_the_log_is_followed(system: Feeding) -> None:
+    async with system.consuming():
+        for _ in range(10):
+            position = await system.append(2)
+            await asyncio.sleep(0.05)
+        await system.reached(position, seconds=4.0)
+        system.exact(position)
+
+
+async def test_with_the_broker_away_from_the_start_the_log_is_followed(database: str) -> None:
+    async with feeding(database, "amqp://guest:guest@127.0.0.1:1/") as system, system.consuming():
+        position = await system.append(20)
+        await system.reached(position, seconds=4.0)
+        system.exact(position)
+
+
+@pytest.mark.parametrize("failpoint", ["relay.before_publish", "relay.after_publish", "relay.after_confirm"])
+async def test_a_relay_that_fails_at_any_step_skips_nothing(system: Feeding, failpoint: str) -> None:  # F25
+    arm(f"{failpoint}=raise@2")
+    async with system.consuming(), system.relaying() as relay:
+        for _ in range(10):
+            position = await system.append(3)
+            await asyncio.sleep(0.02)
+        await system.reached(position)
+        system.exact(position)
+        async with asyncio.timeout(5):
+            while relay.checkpoint.mark.position < position:
+                await asyncio.sleep(0.01)
+
+
+def test_a_message_carries_whole_commits_and_every_byte(  # I08
+) -> None:
+    from event_store.integrity import commit_hash, leaf_hash, micros
+    from event_store.log import Commit, Page
+    from schemas.envelope import RecordedEvent
+    from tests.integration.projectors.accounts import NOW
+
+    event = RecordedEvent(1, 1, "t", "accounts/é", 1, "0191", "Opened", 1, b'{"a":"\xc3\xa9"}', b"{}", NOW)
+    hash_ = commit_hash(bytes(32), 1, 1, 1, micros(NOW), [leaf_hash(event, micros(NOW))])
+    commit = Commit(1, 1, 1, NOW, hash_, bytes(32))
+    page = Page(1, BEGINNING, [event], commit.mark, [commit])
+    assert [decode_message(encode_message(part)) for part in messages_of(page)] == [page]
+
+
+def _one_message_a_commit(page):  # type: ignore[no-untyped-def]
+    after, start = page.after, 0
+    for commit in page.commits:
+        count = commit.last_position - commit.first_position + 1
+        yield type(page)(page.partition, after, page.events[start : start + count], commit.mark, [commit])
+        after, start = commit.mark, start + count
+
+
+def _consistent_forgery(page):  # type: ignore[no-untyped-def]
+    """A forgery whose hashes hold, made by one who knows the algorithm."""
+    from event_store.integrity import commit_hash, leaf_hash, micros
+
+    commits, previous, start = [], page.after.hash, 0
+    for commit in page.commits:
+        count = commit.last_position - commit.first_position + 1
+        at = micros(commit.recorded_at)
+        leaves = [leaf_hash(event, at) for event in page.events[start : start + count]]
+        made = commit_hash(previous, page.partition, commit.first_position, commit.last_position, at, leaves)
+        commits.append(commit._replace(hash=made, previous_hash=previous))
+        previous, start = made, start + count
+    return encode_message(type(page)(page.partition, page.after, page.events, commits[-1].mark, commits))
+
+
+def _from_the_future(page):  # type: ignore[no-untyped-def]
+    commits = [
+        commit._replace(first_position=commit.first_position + 1000, last_position=commit.last_position + 1000)
+        for commit in page.commits
+    ]
+    after = page.after._replace(position=page.after.position + 1000)
+    return type(page)(page.partition, after, page.events, commits[-1].mark, commits)
