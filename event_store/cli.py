@@ -11,9 +11,10 @@ from rich.table import Table
 
 from event_store.migrate import Migration, migrate_all
 from event_store.postgres import PostgresLog
+from infra.running import require_store
 from infra.settings import Settings, load_settings
 from schemas.envelope import RecordedEvent
-from schemas.errors import BadDefinition, NotFound
+from schemas.errors import NotFound
 from schemas.messages import format_instant
 
 DOES_NOT_HOLD = 1
@@ -37,7 +38,7 @@ def migrate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring every database up to date, or to a revision."""
-    settings = _with_store(load_settings())
+    settings = require_store(load_settings())
     done = migrate_all(
         settings.store_urls, settings.read_url_or_store, settings.namespace, check=check, to=to, reason=reason
     )
@@ -57,7 +58,7 @@ def history_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print a stream's events, oldest first."""
-    settings = _with_store(load_settings())
+    settings = require_store(load_settings())
     asyncio.run(_history(settings, tenant, stream, as_json=as_json))
 
 
@@ -114,11 +115,3 @@ def _sentence(migration: Migration) -> str:
     )
     newest = "" if migration.after == migration.newest else f", the newest is {migration.newest}"
     return f"{migration.server}: {where}{made}{missing}{newest}"
-
-
-def _with_store(settings: Settings) -> Settings:
-    if settings.store_url is None:
-        raise BadDefinition(
-            "EVERFOLD_STORE_URL", "is not set; `everfold up` prints it for its embedded server"
-        )
-    return settings

@@ -177,12 +177,19 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read_tails(self, partition: int, tails: Sequence[StreamTail]) -> tuple[Sequence[RecordedEvent], CommitMark]:
+    async def read_tails(
+        self, partition: int, tails: Sequence[StreamTail]
+    ) -> tuple[Sequence[RecordedEvent], CommitMark]:
         """Return many streams' events in order of position, in one query, and the head that they were read at."""
         ...
 
     def read_stream(
-        self, tenant: str, stream: str, *, after_version: int = 0, until_position: int | None = None,
+        self,
+        tenant: str,
+        stream: str,
+        *,
+        after_version: int = 0,
+        until_position: int | None = None,
         until_time: datetime | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Return one stream's events, oldest first, in bounded memory."""

@@ -12,7 +12,8 @@ from rich.table import Table
 from event_store.postgres import PostgresLog
 from event_store.status import read_status, worst_lag_seconds
 from infra.pools import open_pool
-from infra.settings import Settings, load_settings, require_store
+from infra.running import require_store
+from infra.settings import Settings, load_settings
 
 DOES_NOT_HOLD = 1
 

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         """The log's servers by range of partitions; one range over all where one URL is given."""
         text = self.store_url.get_secret_value() if self.store_url else ""
         if not re.match(r"\d+-\d+=", text):
-            return {range(0, self.partitions): text}
+            return {range(self.partitions): text}
         urls = {}
         for part in text.split(","):
             first, last, url = re.fullmatch(r"(\d+)-(\d+)=(.+)", part.strip()).groups()  # type: ignore[union-attr]  # checked by the line above for the first; a bad later one is a TypeError named at start
@@ -139,17 +139,3 @@ def load_settings(**given: Any) -> Settings:
             else "EVERFOLD_*"
         )
         raise BadDefinition(name, first["msg"]) from error
-
-
-def require_store(settings: Settings) -> Settings:
-    """
-    Return the settings of a command that works on the databases of a running system.
-
-    Raises:
-        BadDefinition: They do not say where the log is.
-    """
-    if settings.store_url is None:
-        raise BadDefinition(
-            "EVERFOLD_STORE_URL", "is not set; `everfold up` prints it for its embedded server"
-        )
-    return settings

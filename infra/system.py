@@ -21,6 +21,7 @@ from infra.data_directory import STOPPING, data_directory
 from infra.embedded.errors import PortTaken, ServerDidNotStart
 from infra.embedded.ports import LOOPBACK, free_port, is_free
 from infra.embedded.process import Program
+from infra.running import noted
 from infra.services import start_services
 from infra.settings import PREFIX, Settings
 from infra.supervisor import Say, Supervisor, say_on_error_output
@@ -119,7 +120,8 @@ async def running_system(
             for role in roles:
                 await supervisor.start(system.program_of(role))
             await wait_until_ready(system, roles, say)
-            yield system
+            with noted(settings):
+                yield system
         finally:
             directory.mark(STOPPING)
             await supervisor.stop(*(role for role in roles if role in supervisor.children))

@@ -7,10 +7,10 @@ Spans cost nothing without an exporter: `span` is then a null context. Trace con
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, ContextManager
+from typing import Any
 
 import structlog
 from opentelemetry import trace
@@ -64,7 +64,9 @@ def stop_telemetry() -> None:
         shutdown()
 
 
-def span(name: str, *, parent: str | None = None, links: tuple[str, ...] = (), **attributes: Any) -> ContextManager[Any]:
+def span(
+    name: str, *, parent: str | None = None, links: tuple[str, ...] = (), **attributes: Any
+) -> AbstractContextManager[Any]:
     """
     Return a span to work in; nothing where no exporter is set.
 
@@ -114,10 +116,12 @@ def metrics_page() -> bytes:
 
 def _context(traceparent: str) -> SpanContext:
     _, trace_id, span_id, flags = traceparent.split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+    return SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16))
+    )
 
 
-def _add_trace(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if trace_id := current_trace_id():
         event["trace_id"] = trace_id
     return event

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.settings import load_settings, require_store
+from infra.running import require_store
+from infra.settings import load_settings
 from projectors.app import open_read_side
 from projectors.dead_letters import document_of, read_parked, retry, skip
 from schemas.errors import NotFound

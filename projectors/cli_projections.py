@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.settings import load_settings, require_store
+from infra.running import require_store
+from infra.settings import load_settings
 from projectors.app import ReadSide, open_read_side
 from projectors.build import Build, Workshop
 from projectors.dead_letters import document_of, place_of, read_parked

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from infra.settings import Settings, load_settings, require_store
+from infra.running import require_store
+from infra.settings import Settings, load_settings
 from projectors.app import ReadSide, open_read_side
 from projectors.build import Build, Built, Workshop
 from projectors.history import positions_at

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from event_store.integrity import LogReport, verify_log
-from infra.settings import Settings, load_settings, require_store
+from infra.running import require_store
+from infra.settings import Settings, load_settings
 from projectors.app import open_read_side
 from projectors.verify import ProjectionReport, verify_projections
 

@@ -127,7 +127,7 @@ class Projection(Generic[AnyRow]):
 
     @classmethod
     def ddl(cls) -> str:
-        """Return the SQL that creates the tables in a schema: `table.sql` beside the fold, with `{schema}` to fill in."""
+        """Return the SQL that creates the tables: `table.sql` beside the fold, with `{schema}` to fill in."""
         return resources.files(cls.__module__).joinpath("table.sql").read_text()
 
     def handler(self, mark: When, key: Key) -> Callable[[Any, Any, Stream], Any]:
@@ -135,7 +135,9 @@ class Projection(Generic[AnyRow]):
         method: Callable[..., Any] = getattr(self, mark.method)
         return partial(method, key=key) if mark.takes_key else method
 
-    def fold(self, rows: dict[tuple[str, Key], Any], event: Event, stream: Stream) -> Sequence[tuple[str, Key]]:
+    def fold(
+        self, rows: dict[tuple[str, Key], Any], event: Event, stream: Stream
+    ) -> Sequence[tuple[str, Key]]:
         """Fold one event into `rows` (by table and key) in place, and return what it touched."""
         touched = []
         for mark in self.whens.get(event.type, ()):

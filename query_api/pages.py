@@ -84,10 +84,9 @@ class PageReader:
         cursor = parameters.pop("cursor", None)
         sort = parameters.get("sort", "")
         limit = parameters.pop("limit", 0)
-        given = tuple(name for name, value in parameters.items() if value not in (None, ()))
-        scope = scope_of(
-            asked.tenant, self.query.name, sort, {**asked.path, **{name: parameters[name] for name in given}}
-        )
+        said = {**asked.path, **parameters}
+        given = tuple(name for name, value in said.items() if value not in (None, ()))
+        scope = scope_of(asked.tenant, self.query.name, sort, {name: said[name] for name in given})
         after = self._cursors.read(scope, cursor) if cursor else ()
         data = scope + orjson.dumps([limit, cursor])
         return Question(asked, sort, given, after, scope, blake2b(data, digest_size=16).hexdigest())
