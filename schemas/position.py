@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schemas.errors import MalformedRequest
 
-_TOKEN = re.compile(r"p1\.(\d{1,5})\.([0-9a-f]{1,15})\.([0-9a-f]{8})\.([0-9a-f]{6})")
+_TOKEN = re.compile(r"p1\.([0-9]{1,5})\.([0-9a-f]{1,15})\.([0-9a-f]{8})\.([0-9a-f]{6})")
 CHARACTERS_MAX = 128
 
 
