@@ -80,7 +80,9 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
     ) -> None:
         self._client: Any = redis.asyncio.Redis.from_url(
             url,
-            socket_timeout=timeout_seconds,
+            # The bound on a whole call is ours. The library's own waits with asyncio.wait_for, which on Python 3.11
+            # loses cancellations, and takes a task for every command.
+            socket_timeout=None,
             socket_connect_timeout=timeout_seconds,
             max_connections=CONNECTIONS_MAX,
             retry=Retry(NoBackoff(), 0),

@@ -67,7 +67,11 @@ class ReadSide:
     def __init__(self, primary: Reads, namespace: str, *, listen_url: str | None = None) -> None:
         self._primary = primary
         self._statement = positional(load_sql("query_api", "sql/applied.sql", namespace=namespace))
-        self._listener = Listener([listen_url], f"{namespace}_applied", self._heard) if listen_url else None
+        urls = [listen_url] if listen_url else []
+        self._listeners = (
+            Listener(urls, f"{namespace}_applied", self._heard),
+            Listener(urls, f"{namespace}_generations", lambda _payload: self._news.set()),
+        )
         self._partitions: set[int] = set()
         self._now = Snapshot()
         self._floor = Snapshot()
@@ -79,14 +83,14 @@ class ReadSide:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "ReadSide":
-        if self._listener is not None:
-            await self._listener.__aenter__()
+        for listener in self._listeners:
+            await listener.__aenter__()
         self._task = asyncio.create_task(self._keep(), name="read side")
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._listener is not None:
-            await self._listener.__aexit__(*exception)
+        for listener in self._listeners:
+            await listener.__aexit__(*exception)
         tasks = [task for task in (self._task, self._refreshing) if task is not None]
         for task in tasks:
             task.cancel()
@@ -181,7 +185,8 @@ class ReadSide:
                     return False
                 moved.clear()
                 try:
-                    await asyncio.wait_for(moved.wait(), left)
+                    async with asyncio.timeout(left):
+                        await moved.wait()
                 except TimeoutError:
                     return bool(holds())
             return True
@@ -210,7 +215,8 @@ class ReadSide:
                 await asyncio.sleep(POLL_SECONDS)
             try:
                 seconds = POLL_WAITED_SECONDS if self._waiting else POLL_SECONDS
-                await asyncio.wait_for(self._news.wait(), seconds)
+                async with asyncio.timeout(seconds):  # wait_for may swallow a cancellation
+                    await self._news.wait()
             except TimeoutError:
                 continue
             self._news.clear()

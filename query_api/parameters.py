@@ -94,6 +94,8 @@ def parse_parameters(model: type[Parameters], query_string: bytes) -> dict[str, 
         return _validate(model, {}, {})
     given: dict[str, list[str]] = {}
     for name, value in _pairs(query_string):
+        if "\x00" in value:
+            raise Invalid([error(name, "NUL is not allowed")])
         given.setdefault(name, []).append(value)
     unknown = [name for name in given if name not in model.names]
     twice = [name for name, values in given.items() if len(values) > 1 and name not in model.repeated]

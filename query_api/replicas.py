@@ -9,11 +9,11 @@ connection whose statement was cancelled or timed out is closed, not used again.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
+from event_store.connections import Connections
 from infra.telemetry import Counter, log
 from schemas.errors import ServiceError, StoreUnavailable
 
@@ -22,8 +22,7 @@ Row = Any
 Judge = Callable[[Sequence[Row]], bool]
 """Says whether a replica's answer is new enough."""
 
-POOL_CONNECTIONS_MAX = 8
-CONNECT_SECONDS_MAX = 2.0
+CONNECTIONS_MAX = 8
 PRIMARY_SECONDS_MAX = 10.0
 REPLICA_SECONDS_MAX = 1.0
 REST_SECONDS_MIN, REST_SECONDS_MAX = 0.5, 8.0
@@ -34,7 +33,14 @@ READS = Counter(
     "everfold_query_reads_total", "Reads from PostgreSQL by server and outcome", ["server", "outcome"]
 )
 
-AWAY = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+AWAY = (
+    OSError,
+    TimeoutError,
+    StoreUnavailable,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 NOT_NOW_CLASSES = ("08", "40", "53", "57", "58")
 """SQLSTATE classes: connection, rollback (recovery conflicts too), resources, operator, system."""
 NOT_THERE = ("3F000", "42P01")
@@ -45,14 +51,6 @@ class GenerationGone(ServiceError):
     """The tables of the generation that was asked for are not there."""
 
 
-class PlainConnection(asyncpg.Connection[Any]):
-    """A connection without session state, so that giving it back costs no round trip."""
-
-    def get_reset_query(self) -> str:
-        """Return nothing: statements here leave nothing behind."""
-        return ""
-
-
 class Server:
     """One PostgreSQL server to read from, and what is known of its health."""
 
@@ -60,10 +58,8 @@ class Server:
         self.name = name
         self.latency_seconds = 0.0
         self.busy = 0
-        self._url = url
         self._statement_seconds_max = statement_seconds_max
-        self._pool: asyncpg.Pool[Any] | None = None
-        self._opening = asyncio.Lock()
+        self._connections = Connections(url, size_max=CONNECTIONS_MAX, name="everfold-query-api")
         self._rest_seconds = 0.0
         self._rests_until = 0.0
         self._behind_until = 0.0
@@ -97,6 +93,8 @@ class Server:
             async with asyncio.timeout(self._statement_seconds_max):
                 rows = await self._run(sql, arguments)
         except AWAY as error:
+            if isinstance(error, ValueError):  # an argument that does not fit: nobody's health
+                raise
             raise self._failed(error) from error
         except asyncpg.PostgresError as error:
             if error.sqlstate in NOT_THERE:
@@ -112,29 +110,9 @@ class Server:
         return rows
 
     async def _run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Row]:
-        pool = self._pool or await self._open()
-        connection = await pool.acquire()
-        try:
+        async with self._connections.borrow() as connection:
             rows: Sequence[Row] = await connection.fetch(sql, *arguments)
-        except (asyncio.CancelledError, TimeoutError):
-            connection.terminate()
-            raise
-        finally:
-            await pool.release(connection)
         return rows
-
-    async def _open(self) -> "asyncpg.Pool[Any]":
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=0,
-                    max_size=POOL_CONNECTIONS_MAX,
-                    timeout=CONNECT_SECONDS_MAX,
-                    connection_class=PlainConnection,
-                    server_settings={"application_name": "everfold query-api"},
-                )
-        return self._pool
 
     def _failed(self, error: BaseException) -> StoreUnavailable:
         READS.labels(self.name, "failed").inc()
@@ -150,11 +128,7 @@ class Server:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._pool is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                    await self._pool.close()
-            self._pool.terminate()
+        await self._connections.close()
 
 
 class Servers:
