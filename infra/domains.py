@@ -28,7 +28,10 @@ class Domain:
     name: str
     modules: Mapping[str, str] = field(default_factory=dict)
     examples: Sequence[str] = ()
-    """Command lines that `everfold up` prints, with `{command_url}`, `{query_url}` and `{token}` to fill in."""
+    """
+    Command lines that `everfold up` prints, with `{command_url}`, `{query_url}` and `{token}` to fill in, and `{run}`
+    for ids that must differ from one start to the next.
+    """
 
     def parts(self, layer: str) -> Iterator[ModuleType]:
         """Return the domain's modules in a layer, imported; none where it has no folder there."""

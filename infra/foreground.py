@@ -7,6 +7,7 @@ lie in the data directory; here stand only the supervisor's own words.
 
 import asyncio
 import os
+import secrets
 import signal
 from collections.abc import Sequence
 
@@ -61,7 +62,12 @@ async def _run(settings: Settings) -> None:
 def announcement(system: RunningSystem) -> Sequence[str]:
     """Return what a person who just started it wants to know."""
     token = system.token() if system.settings.development_issuer else "$TOKEN"
-    facts = {"command_url": system.command_url, "query_url": system.query_url, "token": token}
+    facts = {
+        "command_url": system.command_url,
+        "query_url": system.query_url,
+        "token": token,
+        "run": secrets.token_hex(3),
+    }
     examples = [line for domain in load_domains(system.settings.domains) for line in domain.examples]
     if not examples:
         examples = ["curl {command_url}/readyz", "curl {query_url}/readyz", "curl {query_url}/openapi.json"]

@@ -45,7 +45,7 @@ DOMAIN = Domain(
     "supply",
     examples=(
         _curl("{command_url}/v1/commands", {"commands": [_SITE, _ITEM, _STOCK]}),
-        _curl("{command_url}/v1/orders/INV-1/place", _ORDER, more=f" -D {_HEAD}"),
-        _curl("{query_url}/v1/orders/INV-1", more=f" -H {_POSITION}"),
+        _curl("{command_url}/v1/orders/INV-{run}/place", _ORDER, more=f" -D {_HEAD}"),
+        _curl("{query_url}/v1/orders/INV-{run}", more=f" -H {_POSITION}"),
     ),
 )

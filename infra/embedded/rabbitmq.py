@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aio_pika
 
@@ -17,7 +18,8 @@ from infra.embedded.ports import LOOPBACK, answers, free_port
 from infra.embedded.process import Program
 from infra.embedded.server import Server
 
-LOCAL_URL = f"amqp://guest:guest@{LOOPBACK}:5672/"
+AMQP_PORT = 5672
+LOCAL_URL = f"amqp://guest:guest@{LOOPBACK}:{AMQP_PORT}/"
 ERLANG_ARGUMENTS = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
 LOGIN_SECONDS_MAX = 5.0
 
@@ -98,11 +100,14 @@ class RabbitServer(Server):
 
     def is_ready(self) -> bool:
         """Say whether clients can log in."""
-        return lets_in(self.url) if answers(self.port) else False
+        return lets_in(self.url)
 
 
 def lets_in(url: str) -> bool:
     """Say whether a broker answers and takes these credentials."""
+    address = urlsplit(url)
+    if not answers(address.port or AMQP_PORT, address.hostname or LOOPBACK):
+        return False
     found: list[bool] = []
 
     async def log_in() -> None:
