@@ -30,6 +30,8 @@ from infra.telemetry import log
 
 GROUP = "workflows"
 CONNECTIONS_MAX = 8
+BATCH_COMMANDS_MAX = 1_000
+"""Workflows wait for whole rounds, not for single answers, so large batches cost nobody time."""
 
 
 def workflows_of(domains: Sequence[Domain], environment: Mapping[str, str]) -> Sequence[tuple[Workflow, str]]:
@@ -81,7 +83,7 @@ async def open_workflow_process(
         )
         watch = await stack.enter_async_context(HeadWatch(urls, settings.namespace))
         await open_workflows(pool, settings.namespace, workflows, await event_log.heads())
-        pipeline = Pipeline(event_log, rules_of(domains), registry)
+        pipeline = Pipeline(event_log, rules_of(domains), registry, batch_commands_max=BATCH_COMMANDS_MAX)
         stack.push_async_callback(pipeline.close)
         timekeeper = Timekeeper(pool, settings.namespace)
         checkpoints = Checkpoints(pool, settings.namespace)

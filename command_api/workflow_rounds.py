@@ -7,7 +7,7 @@ with its error, and every later one of its key with it; the others go on. No I/O
 """
 
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, cast
 
@@ -108,9 +108,7 @@ class _Running:
 class Rounds:
     """The reactions to some events, in order, carried through to their ends."""
 
-    def __init__(
-        self, workflow: Workflow, carrier: Carrier, *, held: Mapping[tuple[str, str], object]
-    ) -> None:
+    def __init__(self, workflow: Workflow, carrier: Carrier, *, held: Set[tuple[str, str]]) -> None:
         """`held` has the tenants and keys of which earlier events are set aside already."""
         self._workflow = workflow
         self._carrier = carrier

@@ -181,7 +181,7 @@ class WorkflowMember(Member):
                 for take in self._takes(events, loaded.now)
                 if (take.trigger.tenant, self.workflow.key(take.trigger)) in places
             ]
-            loaded = loaded._replace(held={place: None for place in loaded.held if place not in places})
+            loaded = loaded._replace(held=loaded.held - places)
             effects, noted = await self._react(takes, loaded)
             async with self._around.pool.acquire() as connection, connection.transaction():
                 await self._store.unpark(connection, effects.done, sorted(places))

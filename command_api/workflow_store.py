@@ -5,7 +5,7 @@ It stands in the database of the checkpoints, so that what a page leaves behind 
 that moves the checkpoint.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Loaded(NamedTuple):
 
     now: datetime
     notes: Notes
-    held: Mapping[Place, None]
+    held: Set[Place]
     """Of which events are set aside."""
 
 
@@ -55,7 +55,7 @@ class WorkflowStore:
         )
         assert row is not None
         notes = {step: answer.encode() for step, answer in orjson.loads(row["answers"] or "[]")}
-        held = dict.fromkeys(orjson.loads(row["held"] or "[]"))
+        held = frozenset((tenant, key) for tenant, key in orjson.loads(row["held"] or "[]"))
         return Loaded(row["now"], notes, held)
 
     async def note(self, answers: Sequence[tuple[int, str, bytes]]) -> None:
