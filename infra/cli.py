@@ -65,8 +65,7 @@ def build_app(command: str | None = None) -> typer.Typer:
         entries[command].load()(app)
         return app
     for _, entry in sorted({entry.value: entry for entry in entries.values()}.items()):
-        if find_spec(entry.module) is not None:
-            entry.load()(app)
+        entry.load()(app)
     for domain in load_domains(load_settings().domains):
         for layer in LAYERS:
             _register_domain(app, domain, layer)
