@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from infra.auth import issue_development_token
 from rich.console import Console
 
 from client.supply.demo import run_demo
 from client.supply.importing import import_file
+from infra.auth import issue_development_token
 from infra.settings import Settings, load_settings
 from schemas.errors import BadDefinition
 

@@ -31,13 +31,15 @@ CATCH_UP_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.2
 TOOL_SECONDS_MAX = 1_200.0
 ROWS_SHOWN = 10
+WIDTH_MIN = 110
+STOCK_COLUMNS = ("site_id", "item_id", "on_hand", "reserved", "quarantined", "expired", "available")
 
 
 async def run_demo(
     settings: Settings, *, data: Path | None, mapping: str | None, orders: int, seed: int
 ) -> int:
     """Run the demonstration and return its exit status: 0 if everything agrees."""
-    console = Console()
+    console = Console(width=max(WIDTH_MIN, Console().width))
     folder = settings.data_dir.absolute() / "demo"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -114,7 +116,7 @@ async def _show_and_prove(system: RunningSystem, done: Report, console: Console,
         _show(
             console,
             "Stock",
-            [_flat(item) for item in (await client.get("/v1/stock-levels", {"limit": 5}))["items"]],
+            [_chosen(item) for item in (await client.get("/v1/stock-levels", {"limit": 5}))["items"]],
         )
     _show(
         console,
@@ -182,8 +184,8 @@ def _environment(system: RunningSystem) -> Mapping[str, str]:
     return {**os.environ, **system.environment()}
 
 
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if not isinstance(value, list | dict)}
+def _chosen(level: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: level[name] for name in STOCK_COLUMNS}
 
 
 def _show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
