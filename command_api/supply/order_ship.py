@@ -5,7 +5,7 @@ An order and its stock streams change in one append. What is reserved is the sto
 expiry took units away and the order has not heard of it yet, they do not ship.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from command_api.decider import Context, States, To
 from command_api.supply.distribution import DistributionState
@@ -189,8 +189,7 @@ def return_goods(command: ReturnOrder, states: States, context: Context) -> list
         first=not order.returns,
         **order.facts(by_line(lines)),
     )
-    back = [_back(command, order, part, states) for part in lines if order.lines[part.line_no].stocked]
-    return [event, *back]
+    return [event, *_back(command, order, lines, states)]
 
 
 def _refuse_excess(order: OrderState, units: Mapping[tuple[int, Label], int]) -> None:
@@ -209,26 +208,32 @@ def _refuse_excess(order: OrderState, units: Mapping[tuple[int, Label], int]) ->
         raise rejections.ExceedsShipped(excess)
 
 
-def _back(command: ReturnOrder, order: OrderState, part: LineLot, states: States) -> To:
-    item_id = order.lines[part.line_no].item_id
-    stream = f"stock/{order.site_id}/{item_id}"
-    stock: StockState = states[stream]
-    refuse_overflow(stock, part.quantity)
-    lot = stock.lot(part.lot)
-    held_by = stock.holding(part.lot, states[f"distribution/{item_id}"])
-    event = StockReturned(
-        order_id=command.order_id,
-        customer_id=order.customer_id,
-        return_id=command.return_id,
-        line_no=part.line_no,
-        lot=part.lot,
-        quantity=part.quantity,
-        expires_on=lot.expires_on,
-        usable_until=lot.usable_until,
-        held_by=held_by,
-        quarantined_now=lot.quarantined + part.quantity if held_by else 0,
-    )
-    return To(stream, event)
+def _back(command: ReturnOrder, order: OrderState, lines: Sequence[LineLot], states: States) -> Iterator[To]:
+    """Return what comes into the stock, line by line: two lines may bring back the same lot."""
+    stocks: dict[str, StockState] = {}
+    for part in lines:
+        if not order.lines[part.line_no].stocked:
+            continue
+        item_id = order.lines[part.line_no].item_id
+        stream = f"stock/{order.site_id}/{item_id}"
+        stock = stocks.get(stream, states[stream])
+        refuse_overflow(stock, part.quantity)
+        lot = stock.lot(part.lot)
+        held_by = stock.holding(part.lot, states[f"distribution/{item_id}"])
+        event = StockReturned(
+            order_id=command.order_id,
+            customer_id=order.customer_id,
+            return_id=command.return_id,
+            line_no=part.line_no,
+            lot=part.lot,
+            quantity=part.quantity,
+            expires_on=lot.expires_on,
+            usable_until=lot.usable_until,
+            held_by=held_by,
+            quarantined_now=lot.quarantined + part.quantity if held_by else 0,
+        )
+        stocks[stream] = evolve_stock(stock, event)
+        yield To(stream, event)
 
 
 def mark_recalled(command: MarkOrderRecalled, states: States, context: Context) -> list[Event | To]:

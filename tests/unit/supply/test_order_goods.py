@@ -301,6 +301,23 @@ def test_a_recalled_lot_that_comes_back_is_known_as_such() -> None:
     assert event.held_by == ("R1",)
 
 
+def test_two_lines_that_bring_back_one_held_lot_count_it_together() -> None:
+    shipped = (
+        *BASICS,
+        place(line(1, quantity=3), line(2, quantity=4)),
+        receive(7),
+        reserve(3),
+        reserve(4, line_no=2),
+        confirm((1, "A", 3), (2, "A", 4)),
+        ship(),
+        recall("A"),
+    )
+    decided = given(SUPPLY, *shipped).when(send_back((1, "A", 3), (2, "A", 4)))
+    back = [event for _, event in decided.events if isinstance(event, StockReturned)]
+    assert [event.quarantined_now for event in back] == [3, 7]
+    assert decided.state(STOCK).lot("A").quarantined == 7
+
+
 def test_a_return_that_the_stock_cannot_count_is_refused() -> None:
     full = (*SHIPPED, receive(INTEGER_MAX - 20, "Z", LATE))
     given(SUPPLY, *full).when(SEND_BACK).then_refused(QuantityOverflow)
