@@ -1,40 +1,30 @@
 """
-Moves an order's goods: shipped, delivered, returned, and filled anew when its units were taken away.
+Ships an order's goods, and notes their arrival.
 
 An order and its stock streams change in one append. What is reserved is the stock's to say: where a recall or
 expiry took units away and the order has not heard of it yet, they do not ship.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from command_api.decider import Context, States, To
 from command_api.supply.distribution import DistributionState
 from command_api.supply.order_settle import give_back_reference, wrong_status
-from command_api.supply.order_state import Line, OrderState, by_line, by_place
-from command_api.supply.stock_lots import refuse_overflow
-from command_api.supply.stock_state import Label, StockState, Units
-from command_api.supply.stock_state import evolve as evolve_stock
+from command_api.supply.order_state import Line, OrderState
+from command_api.supply.stock_state import Label, StockState
 from schemas import Event
 from schemas.errors import NotFound
 from schemas.supply import rejections
 from schemas.supply.orders import (
     DeliverOrder,
-    MarkOrderRecalled,
     OrderDelivered,
-    OrderReallocated,
-    OrderRecalled,
-    OrderReturned,
     OrderShipped,
-    ReallocatedLine,
-    ReallocateOrder,
-    ReturnOrder,
     ShipOrder,
 )
 from schemas.supply.quantities import LineLot, LotQuantity, OrderStatus
-from schemas.supply.stock import StockReserved, StockReturned, StockShipped
+from schemas.supply.stock import StockShipped
 
 SHIPPABLE = ("confirmed", "partially-shipped")
-RETURNABLE = ("partially-shipped", "shipped", "delivered")
 
 
 def ship(command: ShipOrder, states: States, context: Context) -> list[Event | To]:
@@ -155,12 +145,12 @@ def deliver(command: DeliverOrder, states: States, context: Context) -> list[Eve
         raise NotFound(f"shipment {command.shipment_id}")
     if shipment.is_delivered:
         return []
-    status = _status(order, nothing_left=order.status == "shipped", arrived=command.shipment_id)
+    status = shipping_status(order, nothing_left=order.status == "shipped", arrived=command.shipment_id)
     event = OrderDelivered(shipment_id=command.shipment_id, status=status, **order.facts({}))
     return [event, *(give_back_reference(command, order, states) if status == "delivered" else ())]
 
 
-def _status(order: OrderState, *, nothing_left: bool, arrived: str | None = None) -> OrderStatus:
+def shipping_status(order: OrderState, *, nothing_left: bool, arrived: str | None = None) -> OrderStatus:
     """Return the status of an order that is being shipped."""
     if not order.shipments:
         return "confirmed"
@@ -168,146 +158,3 @@ def _status(order: OrderState, *, nothing_left: bool, arrived: str | None = None
         return "partially-shipped"
     all_arrived = all(sent.is_delivered or number == arrived for number, sent in order.shipments.items())
     return "delivered" if all_arrived else "shipped"
-
-
-def return_goods(command: ReturnOrder, states: States, context: Context) -> list[Event | To]:
-    """Return what comes back, into quarantine at the order's site."""
-    order: OrderState = states[command.stream]
-    units = by_place(command.lines)
-    if command.return_id in order.returns:
-        if order.returns[command.return_id] == units:
-            return []
-        raise rejections.AlreadyExists(f"return {command.return_id}")
-    if order.status not in RETURNABLE:
-        raise wrong_status(command, order)
-    _refuse_excess(order, units)
-    lines = tuple(LineLot(line_no=no, lot=lot, quantity=quantity) for (no, lot), quantity in units.items())
-    event = OrderReturned(
-        return_id=command.return_id,
-        lines=lines,
-        status=order.status,
-        first=not order.returns,
-        **order.facts(by_line(lines)),
-    )
-    return [event, *_back(command, order, lines, states)]
-
-
-def _refuse_excess(order: OrderState, units: Mapping[tuple[int, Label], int]) -> None:
-    excess: list[Mapping[str, str | int | None]] = [
-        {
-            "line_no": place[0],
-            "lot": place[1],
-            "requested": quantity,
-            "shipped": order.shipped.get(place, 0),
-            "returned": order.returned.get(place, 0),
-        }
-        for place, quantity in units.items()
-        if quantity > order.shipped.get(place, 0) - order.returned.get(place, 0)
-    ]
-    if excess:
-        raise rejections.ExceedsShipped(excess)
-
-
-def _back(command: ReturnOrder, order: OrderState, lines: Sequence[LineLot], states: States) -> Iterator[To]:
-    """Return what comes into the stock, line by line: two lines may bring back the same lot."""
-    stocks: dict[str, StockState] = {}
-    for part in lines:
-        if not order.lines[part.line_no].stocked:
-            continue
-        item_id = order.lines[part.line_no].item_id
-        stream = f"stock/{order.site_id}/{item_id}"
-        stock = stocks.get(stream, states[stream])
-        refuse_overflow(stock, part.quantity)
-        lot = stock.lot(part.lot)
-        held_by = stock.holding(part.lot, states[f"distribution/{item_id}"])
-        event = StockReturned(
-            order_id=command.order_id,
-            customer_id=order.customer_id,
-            return_id=command.return_id,
-            line_no=part.line_no,
-            lot=part.lot,
-            quantity=part.quantity,
-            expires_on=lot.expires_on,
-            usable_until=lot.usable_until,
-            held_by=held_by,
-            quarantined_now=lot.quarantined + part.quantity if held_by else 0,
-        )
-        stocks[stream] = evolve_stock(stock, event)
-        yield To(stream, event)
-
-
-def mark_recalled(command: MarkOrderRecalled, states: States, context: Context) -> list[Event | To]:
-    """Return the recalled lots that the customer was sent and that are not marked yet."""
-    order: OrderState = states[command.stream]
-    marked = order.recalls.get(command.recall_id, frozenset())
-    news = {place: units for place, units in by_place(command.lines).items() if place not in marked}
-    excess: list[Mapping[str, str | int | None]] = [
-        {"line_no": place[0], "lot": place[1], "requested": units, "shipped": order.shipped.get(place, 0)}
-        for place, units in news.items()
-        if units > order.shipped.get(place, 0)
-    ]
-    if excess:
-        raise rejections.ExceedsShipped(excess)
-    if not news:
-        return []
-    lines = tuple(LineLot(line_no=no, lot=lot, quantity=units) for (no, lot), units in news.items())
-    return [OrderRecalled(recall_id=command.recall_id, customer_id=order.customer_id, lines=lines)]
-
-
-def reallocate(command: ReallocateOrder, states: States, context: Context) -> list[Event | To]:
-    """Return what fills the order anew, and what is short now; nothing where nothing was taken away."""
-    order: OrderState = states[command.stream]
-    if order.status not in SHIPPABLE:
-        return []
-    stocks: dict[str, StockState] = {}
-    reserved: list[To] = []
-    changed: list[ReallocatedLine] = []
-    for line_no, line in order.lines.items():
-        if not line.stocked or not line.outstanding or (command.lines and line_no not in command.lines):
-            continue
-        stream = f"stock/{order.site_id}/{line.item_id}"
-        stock = stocks.get(stream, states[stream])
-        missing = line.outstanding - sum(stock.reserved_for(command.order_id, line_no).values())
-        if missing <= 0:
-            continue
-        lots = stock.pick(missing, context.occurred_at, states[f"distribution/{line.item_id}"])
-        if lots:
-            filled = StockReserved(order_id=command.order_id, line_no=line_no, lots=lots)
-            stock = stocks[stream] = evolve_stock(stock, filled)
-            reserved.append(To(stream, filled))
-        missing -= sum(part.quantity for part in lots)
-        changed.append(_reallocated(order, line_no, stock.reserved_for(command.order_id, line_no), missing))
-    if not changed:
-        return []
-    return [_reallocation(order, changed), *reserved, *_settled(command, order, changed, states)]
-
-
-def _reallocated(order: OrderState, line_no: int, reserved: Units, missing: int) -> ReallocatedLine:
-    line = order.lines[line_no]
-    units = {lot: quantity for (no, lot), quantity in order.shipped.items() if no == line_no}
-    for lot, quantity in reserved.items():
-        units[lot] = units.get(lot, 0) + quantity
-    return ReallocatedLine(
-        line_no=line_no,
-        lots=tuple(LotQuantity(lot=lot, quantity=quantity) for lot, quantity in units.items()),
-        reserved=line.reserved - missing,
-        short=line.short + missing,
-    )
-
-
-def _reallocation(order: OrderState, changed: list[ReallocatedLine]) -> OrderReallocated:
-    removed = {part.line_no: part.short - order.lines[part.line_no].short for part in changed}
-    status = _status_after(order, changed)
-    return OrderReallocated(lines=tuple(changed), status=status, **order.facts(removed))
-
-
-def _status_after(order: OrderState, changed: list[ReallocatedLine]) -> OrderStatus:
-    reserved = {part.line_no: part.reserved for part in changed}
-    nothing_left = all(reserved.get(no, line.reserved) == line.shipped for no, line in order.lines.items())
-    return _status(order, nothing_left=nothing_left)
-
-
-def _settled(
-    command: ReallocateOrder, order: OrderState, changed: list[ReallocatedLine], states: States
-) -> list[To]:
-    return give_back_reference(command, order, states) if _status_after(order, changed) == "delivered" else []

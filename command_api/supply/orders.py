@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from command_api.decider import Context, Decider, States, To
-from command_api.supply import order_place, order_settle, order_ship
+from command_api.supply import order_place, order_reallocate, order_return, order_settle, order_ship
 from command_api.supply.order_state import OrderState, evolve
 from schemas import Command, Event
 from schemas.errors import NotFound
@@ -92,9 +92,9 @@ DECISIONS: dict[type[Command], Callable[[Any, States, Context], list[Event | To]
     RejectOrder: order_settle.reject,
     CancelOrder: order_settle.cancel,
     TimeOutOrder: order_settle.time_out,
-    ReallocateOrder: order_ship.reallocate,
-    MarkOrderRecalled: order_ship.mark_recalled,
+    ReallocateOrder: order_reallocate.reallocate,
+    MarkOrderRecalled: order_return.mark_recalled,
     ShipOrder: order_ship.ship,
     DeliverOrder: order_ship.deliver,
-    ReturnOrder: order_ship.return_goods,
+    ReturnOrder: order_return.return_goods,
 }
