@@ -5,20 +5,15 @@ PostgreSQL refuses root. Started by root it runs as `nobody`, who often cannot e
 (a 0700 home), so its files then lie in a folder of ours elsewhere.
 """
 
-import hashlib
 import os
 import pwd
-import shutil
 import stat
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.embedded.errors import NoReachableFolder
 
-LASTING_ROOTS = (Path("/var/lib"), Path("/var/tmp"))
-PASSING_ROOTS = (Path("/tmp"), Path("/var/tmp"))
 UNPRIVILEGED = "nobody"
 
 
@@ -62,18 +57,6 @@ def _may_pass(account: Account, folder: Path) -> bool:
     return status.st_mode & wanted == wanted
 
 
-def folder_outside(project: Path) -> Path:
-    """Return our folder outside every home, one for each user and project, open to servers' accounts."""
-    name = f"everfold-{os.geteuid()}-{hashlib.sha256(bytes(project.resolve())).hexdigest()[:12]}"
-    folder = open_root(LASTING_ROOTS) / name
-    folder.mkdir(mode=0o711, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise NoReachableFolder(str(folder), "it belongs to somebody else: have it removed")
-    folder.chmod(0o711)
-    return folder
-
-
 def open_root(candidates: Sequence[Path]) -> Path:
     """Return the first of some folders in which we may make folders that servers' accounts can enter."""
     account = server_account()
@@ -81,19 +64,3 @@ def open_root(candidates: Sequence[Path]) -> Path:
         if may_enter(account, root) and os.access(root, os.W_OK | os.X_OK):
             return root
     raise NoReachableFolder(", ".join(map(str, candidates)), f"let {UNPRIVILEGED} enter one of them")
-
-
-def copy_once(sources: tuple[Path, ...], target: Path) -> None:
-    """Copy folders into a new one, whole or not at all, so that an interrupted copy is never used."""
-    if target.exists():
-        return
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    partial.chmod(0o755)
-    for source in sources:
-        shutil.copytree(source, partial / source.name, symlinks=True)
-    try:
-        partial.rename(target)
-    except OSError:
-        shutil.rmtree(partial)
-        if not target.exists():
-            raise

@@ -13,14 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded.account import (
-    PASSING_ROOTS,
-    Account,
-    folder_outside,
-    may_enter,
-    open_root,
-    server_account,
-)
+from infra.embedded.account import Account, may_enter, open_root, server_account
+from infra.embedded.outside import PASSING_ROOTS, data_outside
 
 EPHEMERAL_PREFIX = f"everfold-run-{os.geteuid()}-"
 LOCK_NAME = "lock"
@@ -37,8 +31,7 @@ def durable_folder(data_directory: Path, name: str) -> Path:
     folder = data_directory / name
     account = server_account()
     if not may_enter(account, data_directory) and not folder.exists():
-        real = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder_outside(data_directory)))
-        account.own(real)
+        real = data_outside(data_directory, name)
         folder.unlink(missing_ok=True)
         folder.symlink_to(real)
     _make(folder, account)

