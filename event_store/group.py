@@ -7,7 +7,7 @@ when it has reached the group's mark.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from infra.telemetry import log
 from schemas.envelope import BEGINNING
 from schemas.errors import EpochChanged
 
-PATIENCE_SECONDS = 0.5
-"""How long a group waits for its slowest member before it goes on without it."""
+PATIENCE_SECONDS_MIN = 0.5
+PATIENCE_SECONDS_MAX = 10.0
+"""How long a group waits, at the most, before it goes on without those who have not finished."""
 TURN_SECONDS = 1.0
 HELD_SECONDS = 3.0
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 5.0
@@ -173,7 +174,7 @@ class PartitionGroup:
 
     async def _gather(self, work: dict[tuple[str, int], "asyncio.Task[None]"]) -> None:
         try:
-            await asyncio.wait(work.values(), timeout=PATIENCE_SECONDS)
+            await _most_of(work.values())
         except asyncio.CancelledError:
             for task in work.values():
                 task.cancel()
@@ -264,6 +265,23 @@ class PartitionGroup:
         await asyncio.sleep(pause_seconds)
         with suppress(Exception):  # tried again at the next failure
             await self._checkpoints.open([member.checkpoint])
+
+
+async def _most_of(work: Collection["asyncio.Task[None]"]) -> None:
+    """Wait for all; once half have finished, the others get as much time again, and a moment at least."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    deadline = started + PATIENCE_SECONDS_MAX
+    pending = set(work)
+    is_half_done = False
+    while pending and loop.time() < deadline:
+        _, pending = await asyncio.wait(
+            pending, timeout=deadline - loop.time(), return_when=asyncio.FIRST_COMPLETED
+        )
+        if not is_half_done and 2 * len(pending) <= len(work):
+            is_half_done = True
+            now = loop.time()
+            deadline = min(deadline, now + max(PATIENCE_SECONDS_MIN, now - started))
 
 
 def _name(member: Member) -> tuple[str, int]:
