@@ -17,6 +17,7 @@ from command_api.outcomes import Appender, Result
 from command_api.pending import Group, Pending
 from command_api.queue import Item
 from command_api.requests import Answer
+from command_api.state_cache import StreamKey
 from event_store.log import BATCH_BYTES_MAX, Outcome
 from event_store.log import Answer as Verdict
 from infra.telemetry import Histogram, span
@@ -69,7 +70,7 @@ class BatchRunner:
     async def run(self, batch: Sequence[Item]) -> Sequence[Item]:
         """Carry out a batch, and return those of it that have to be tried again."""
         links = tuple(filter(None, (item.request.traceparent for item in batch if isinstance(item, Pending))))
-        _sizes.observe(sum(len(item.commands) for item in batch))
+        _sizes.observe(sum(item.count for item in batch))
         with _seconds.time(), span("pipeline batch", links=links, partition=self._partition):
             try:
                 if isinstance(batch[0], Group):
@@ -109,13 +110,16 @@ class BatchRunner:
 
     async def _load(self, batch: Sequence[Pending], desk: Desk, speculation: Speculation) -> None:
         """Load all that the batch will look at, as far as can be told before it is decided."""
-        asking = batch
-        for _ in range(2):
-            missing: dict[tuple[str, str], None] = {}
-            asking = [pending for pending in asking if _add_missing(pending, desk, speculation, missing)]
-            if not missing:
-                return
-            await self._loader.load(self._partition, missing, speculation.loaded)
+        named: dict[StreamKey, None] = {}
+        for pending in batch:
+            named.update(_named(pending, desk))
+        await self._loader.load(self._partition, named, speculation.loaded)
+        further: dict[StreamKey, None] = {}
+        for pending in batch:
+            if pending.names_further:
+                further.update(_further(pending, desk, speculation))
+        if further:
+            await self._loader.load(self._partition, further, speculation.loaded)
 
     async def _decide(self, pending: Pending, desk: Desk, speculation: Speculation) -> Decision | None:
         """Return a command's decision; None when it has been answered because there can be none."""
@@ -125,7 +129,7 @@ class BatchRunner:
             except Missing as missing:
                 await self._loader.load(self._partition, missing.keys, speculation.loaded)
             except Exception as error:
-                stream = pending.request.command.stream
+                stream = pending.stream
                 pending.settle(Answer(stream, error=foreseen_error(pending, error)))
                 return None
 
@@ -180,9 +184,7 @@ class BatchRunner:
         position = None
         if outcome is not None:
             position = position_of(self._partition, outcome.position, outcome.commit.hash)
-        return Answer(
-            pending.request.command.stream, outcome.version if outcome else 0, position, error=error
-        )
+        return Answer(pending.stream, outcome.version if outcome else 0, position, error=error)
 
     def _again(self, items: Iterable[Item], stream: str | None = None) -> Sequence[Item]:
         """Return the items that may be tried again, and answer those that were tried often enough."""
@@ -195,14 +197,14 @@ class BatchRunner:
                 again.append(item)
                 continue
             for pending in item.commands:
-                main = pending.request.command.stream
+                main = pending.stream
                 pending.settle(Answer(main, error=ConcurrentUpdate(stream or main, item.attempts)))
         return again
 
     def _fail(self, items: Iterable[Item], error: ServiceError) -> None:
         for item in items:
             for pending in item.commands:
-                pending.settle(Answer(pending.request.command.stream, error=error))
+                pending.settle(Answer(pending.stream, error=error))
 
     # -- a group ---------------------------------------------------------------------------------------
 
@@ -230,7 +232,7 @@ class BatchRunner:
         unknown = next((outcome for outcome in outcomes if isinstance(outcome, OutcomeUnknown)), None)
         again = await self._settle(ordered, outcomes)
         if unknown is not None:
-            group.refuse(Answer(group.members[0].request.command.stream, error=unknown))
+            group.refuse(Answer(group.members[0].stream, error=unknown))
         return self._again([group]) if again else ()
 
     async def _find_keys(self, group: Group) -> bool:
@@ -274,15 +276,20 @@ class BatchRunner:
         )
 
 
-def _add_missing(
-    pending: Pending, desk: Desk, speculation: Speculation, missing: dict[tuple[str, str], None]
-) -> bool:
-    """Note what a command lacks; False when it lacks nothing, or cannot be asked before its turn."""
+def _named(pending: Pending, desk: Desk) -> dict[StreamKey, None]:
+    """Return the streams that a command names; none where asking fails, as it will again in its turn."""
     try:
-        desk.look(pending, speculation, further=True)
-    except Missing as lacking:
-        missing.update(dict.fromkeys(lacking.keys))
-        return True
+        return {(pending.tenant, stream): None for stream in desk.named_streams(pending)}
     except Exception:
-        return False  # its turn comes, with the states of that moment, and then it is answered for
-    return False
+        return {}
+
+
+def _further(pending: Pending, desk: Desk, speculation: Speculation) -> dict[StreamKey, None]:
+    """Return what a command lacks besides, in the light of what is loaded; a guess until its turn comes."""
+    try:
+        desk.look(pending, speculation)
+    except Missing as lacking:
+        return dict.fromkeys(lacking.keys)
+    except Exception:
+        return {}
+    return {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import uuid_utils
 
-from command_api.decider import Context, Decider, Rules, States, To
+from command_api.decider import Context, Rules, States, To
 from command_api.pending import Pending
 from command_api.requests import MUST_EXIST, AppendedEvent, CommandRequest
 from command_api.state_cache import Known, StreamKey
@@ -91,7 +91,7 @@ class Desk:
         if pending.streams is None:
             command = pending.request.command
             named = pending.decider.streams(command)
-            pending.streams = tuple(dict.fromkeys((command.stream, *named))) if named else (command.stream,)
+            pending.streams = tuple(dict.fromkeys((pending.stream, *named))) if named else (pending.stream,)
             for stream in pending.streams[1:]:
                 self._rules.of_stream(stream)
         return pending.streams
@@ -104,38 +104,44 @@ class Desk:
             Missing: Streams have to be loaded first.
             ServiceError: The command cannot be decided; nobody need ask the log.
         """
-        states = self.look(pending, speculation, further=True)
+        states, seen = self.look(pending, speculation)
         request = pending.request
         try:
-            _check_expectation(request, states)
+            if request.expected_version is not None:
+                _check_expectation(pending.stream, request.expected_version, seen)
             results = pending.decider.decide(request.command, states, self._context(request))
         except ServiceError as error:
             if error.status >= 500:
                 raise
-            return self._refused(pending, states, error)
-        return self._accepted(pending, states, results, speculation)
+            return self._refused(pending, seen, error)
+        return self._accepted(pending, seen, results, speculation)
 
-    def look(self, pending: Pending, speculation: Speculation, *, further: bool) -> States:
-        """Return the states that a command's decision looks at."""
+    def look(self, pending: Pending, speculation: Speculation) -> tuple[States, dict[str, int]]:
+        """
+        Return the states that a command's decision looks at, and their versions.
+
+        Raises:
+            Missing: Streams have to be loaded first.
+        """
         tenant, command = pending.tenant, pending.request.command
         states: dict[str, Any] = {}
         versions: dict[str, int] = {}
         _fill(tenant, self.named_streams(pending), speculation, states, versions)
         view = States(states, versions)
-        if further and type(pending.decider).further_streams is not Decider.further_streams:
+        if pending.names_further:
             for _ in range(FURTHER_ROUNDS_MAX):
                 named = [
                     name for name in pending.decider.further_streams(command, view) if name not in states
                 ]
                 if not named:
-                    return view
+                    return view, versions
                 for stream in named:
                     self._rules.of_stream(stream)
                 _fill(tenant, named, speculation, states, versions)
             raise BadDefinition(
                 type(pending.decider).__name__, f"names further streams for ever ({command.name})"
             )
-        return view
+        return view, versions
 
     def _context(self, request: CommandRequest) -> Context:
         return Context(
@@ -146,17 +152,18 @@ class Desk:
             request.reason,
         )
 
-    def _refused(self, pending: Pending, states: States, error: ServiceError) -> Decision:
-        seen = _versions(states)
-        append = Append(
-            pending.tenant, pending.request.command.stream, _checks(seen), key=pending.key, binds=False
-        )
+    def _refused(self, pending: Pending, seen: Mapping[str, int], error: ServiceError) -> Decision:
+        append = Append(pending.tenant, pending.stream, _checks(seen), key=pending.key, binds=False)
         return Decision(pending, append, seen=seen, refusal=error)
 
     def _accepted(
-        self, pending: Pending, states: States, results: Sequence[Event | To], speculation: Speculation
+        self,
+        pending: Pending,
+        seen: Mapping[str, int],
+        results: Sequence[Event | To],
+        speculation: Speculation,
     ) -> Decision:
-        main, tenant, seen = pending.request.command.stream, pending.tenant, _versions(states)
+        main, tenant = pending.stream, pending.tenant
         written: dict[str, Known] = {}
         new: list[NewEvent] = []
         appended: list[AppendedEvent] = []
@@ -221,18 +228,10 @@ def _fill(
         raise Missing(missing)
 
 
-def _check_expectation(request: CommandRequest, states: States) -> None:
-    expected = request.expected_version
-    if expected is None:
-        return
-    stream = request.command.stream
-    version = states.version(stream)
+def _check_expectation(stream: str, expected: int, versions: Mapping[str, int]) -> None:
+    version = versions[stream]
     if version == 0 if expected == MUST_EXIST else version != expected:
         raise VersionMismatch(stream, version)
-
-
-def _versions(states: States) -> dict[str, int]:
-    return {stream: states.version(stream) for stream in states}
 
 
 def _checks(seen: Mapping[str, int]) -> list[Check]:

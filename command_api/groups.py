@@ -20,8 +20,8 @@ def key_checks(group: Group) -> tuple[Sequence[Pending], Sequence[Append]]:
     appends = [
         Append(
             member.tenant,
-            member.request.command.stream,
-            (Check(member.request.command.stream, Expect.ANY),),
+            member.stream,
+            (Check(member.stream, Expect.ANY),),
             key=member.key,
             binds=False,
         )

@@ -37,11 +37,17 @@ class Ticket:
 class Pending:
     """One command that waits for its answer."""
 
-    __slots__ = ("answer", "attempts", "decider", "key", "request", "streams", "tenant", "ticket")
+    __slots__ = (
+        "answer", "attempts", "decider", "key", "request", "size", "stream", "streams", "tenant", "ticket",
+    )  # fmt: skip
+    count = 1
+    """How many commands it is."""
 
     def __init__(self, request: CommandRequest, ticket: Ticket, decider: Decider[Any]) -> None:
         self.request, self.ticket, self.decider = request, ticket, decider
         self.tenant = request.tenant
+        self.stream = request.command.stream
+        self.size = request.size
         self.key: IdempotencyKey | None = key_of(request)
         self.streams: Sequence[str] | None = None
         """The streams that the command's fields tell the decision needs, its own first; asked for once."""
@@ -49,14 +55,14 @@ class Pending:
         self.answer: Answer | None = None
 
     @property
+    def names_further(self) -> bool:
+        """Whether what is needed besides can depend on states."""
+        return type(self.decider).further_streams is not Decider.further_streams
+
+    @property
     def abandoned(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.ticket.done.cancelled()
-
-    @property
-    def size(self) -> int:
-        """How many bytes it came in."""
-        return self.request.size
 
     @property
     def commands(self) -> Sequence["Pending"]:
@@ -74,22 +80,19 @@ class Pending:
 class Group:
     """Commands of one tenant that are carried out together or not at all."""
 
-    __slots__ = ("attempts", "members", "tenant", "ticket")
+    __slots__ = ("attempts", "count", "members", "size", "tenant", "ticket")
 
     def __init__(self, members: Sequence[Pending], ticket: Ticket) -> None:
         self.members, self.ticket = members, ticket
         self.tenant = members[0].tenant
+        self.count = len(members)
+        self.size = sum(member.size for member in members)
         self.attempts = 0
 
     @property
     def abandoned(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.ticket.done.cancelled()
-
-    @property
-    def size(self) -> int:
-        """How many bytes its commands came in."""
-        return sum(member.size for member in self.members)
 
     @property
     def commands(self) -> Sequence[Pending]:

@@ -97,7 +97,7 @@ class Pipeline:
                 raise Overloaded
             self._worker(partition).offer(items)
         except ServiceError as error:
-            stream = next(commands_of(items)).request.command.stream
+            stream = next(commands_of(items)).stream
             return Answer(stream, error=error)
         return None
 
@@ -182,4 +182,4 @@ class Worker:
 
 def _answer_all(items: Sequence[Item], error: ServiceError) -> None:
     for pending in commands_of(items):
-        pending.settle(Answer(pending.request.command.stream, error=error))
+        pending.settle(Answer(pending.stream, error=error))

@@ -32,9 +32,8 @@ class _Line:
         self.commands = self.bytes = 0
 
     def count(self, item: Item, sign: int = 1) -> None:
-        self.commands += sign * len(item.commands)
+        self.commands += sign * item.count
         self.bytes += sign * item.size
-        _depth.inc(sign * len(item.commands))
 
 
 class TenantQueues:
@@ -56,7 +55,7 @@ class TenantQueues:
             Overloaded: They do not fit.
         """
         line = self._lines.get(items[0].tenant) or _Line()
-        commands, size = sum(len(item.commands) for item in items), sum(item.size for item in items)
+        commands, size = sum(item.count for item in items), sum(item.size for item in items)
         if (
             line.commands + commands > self._commands_max
             or line.bytes + size > TENANT_BYTES_MAX
@@ -65,12 +64,14 @@ class TenantQueues:
             raise Overloaded(line.commands)
         for item in items:
             self._add(item, line)
+        _depth.inc(commands)
 
     def put_back(self, items: Sequence[Item]) -> None:
         """Take back what was taken, in front of what came later; there is always room."""
         for item in reversed(items):
             line = self._lines.get(item.tenant) or _Line()
             self._add(item, line, front=True)
+        _depth.inc(sum(item.count for item in items))
 
     def _add(self, item: Item, line: _Line, *, front: bool = False) -> None:
         self._lines.setdefault(item.tenant, line)
@@ -80,6 +81,12 @@ class TenantQueues:
 
     def take(self, *, commands_max: int, bytes_max: int) -> Sequence[Item]:
         """Return the next batch: commands of all tenants in turn, or one group by itself; empty when none wait."""
+        waiting = len(self)
+        batch = self._take(commands_max, bytes_max) if waiting else ()
+        _depth.dec(waiting - len(self))
+        return batch
+
+    def _take(self, commands_max: int, bytes_max: int) -> Sequence[Item]:
         batch: list[Item] = []
         room, bytes_room = commands_max, bytes_max
         while self._lines and room > 0:

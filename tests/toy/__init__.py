@@ -108,6 +108,8 @@ class Accounts(Decider[Account]):
                 if account.is_open:
                     raise AlreadyOpen
                 return [AccountOpened(owner=owner)]
+            case CloseAccount():
+                return [AccountClosed()] if account.is_open else []
             case _ if not account.is_open:
                 raise NotFound("account")
             case Deposit(cents=cents):
@@ -119,8 +121,6 @@ class Accounts(Decider[Account]):
                     raise NotFound("account")
                 deposited = Deposited(cents=cents, source="transfer")
                 return [_withdrawn(account, cents), To(f"accounts/{other}", deposited)]
-            case CloseAccount():
-                return [AccountClosed()]
             case _:
                 assert_never(command)
 
