@@ -1,3 +1,19 @@
-"""Makes the services known to every test; what each one gives is said in services.py."""
+"""
+Makes the services known to every test; what each one gives is said in services.py.
+
+With several test processes a file stays in one of them, and so do all tests on the shared running system: what a
+file or a session starts is then started once.
+"""
+
+import pytest
 
 pytest_plugins = ["tests.services"]
+SHARED_SYSTEM = "system"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together."""
+    for item in items:
+        shares = SHARED_SYSTEM in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(SHARED_SYSTEM if shares else item.nodeid.partition("::")[0]))
