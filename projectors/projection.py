@@ -12,7 +12,7 @@ filled from the row's attribute or property of the same name.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from importlib import resources
 from inspect import signature
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
@@ -37,7 +37,12 @@ class Stream(NamedTuple):
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids in the stream's name: `("S1", "I1")` for `stock/S1/I1`."""
-        return tuple(self.name.split("/")[1:])
+        return _ids_of(self.name)
+
+
+@lru_cache(maxsize=65_536)
+def _ids_of(name: str) -> tuple[str, ...]:
+    return tuple(name.split("/")[1:])
 
 
 @runtime_checkable

@@ -212,5 +212,5 @@ def _signature(query: type[ListQuery] | type[ComputedQuery]) -> str:
     parts: list[Any] = [query.name, query.route, query.source]
     if issubclass(query, ListQuery):
         parts += [dict(query.filters), {name: list(columns) for name, columns in query.sorts.items()}]
-        parts += [query.table, query.frame]
+        parts += [query.table, query.frame, query.each]
     return blake2b(orjson.dumps(parts), digest_size=8).hexdigest()

@@ -126,12 +126,16 @@ class ListQuery(Query):
     beside the declaration) with the columns `doc` and those sorted by. It must ask for `:tenant` itself, and
     `{filters}` in it stands for the conditions; without that they hold for its result.
 
+    `each` names a repeated parameter whose values are looked up one by one and merged, so that each is read along
+    its own index in the page's order; its filter compares with `each.value`.
+
     `frame` names a table of the projection with one row by the path's parameters (or a view in `table.sql`, with
     columns of these names): then the answer is that row's document with `items` and `next` as members of it, and
     a row that is not there is not found.
     """
 
     table: ClassVar[str] = "rows"
+    each: ClassVar[str | None] = None
     filters: ClassVar[Mapping[str, str]] = {}
     sorts: ClassVar[Mapping[str, Sequence[str]]]
     sql: ClassVar[str] = ""

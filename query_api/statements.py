@@ -138,14 +138,21 @@ def list_statement(
         )
         schema = "{" + query.projection.name.replace("-", "_") + "}"
         frame = f"(SELECT doc FROM {schema}.{query.frame} WHERE tenant = :tenant AND {match})"
+    page = (
+        f"SELECT body.doc, {columns} FROM ({_without_semicolon(source)}) AS body WHERE {where}\n"
+        f"ORDER BY {order_by} LIMIT :page_rows::integer"
+    )
+    if query.each in given:
+        page = (
+            f"SELECT body.* FROM (SELECT DISTINCT unnest(:{query.each}::text[])) AS each (value)\n"
+            f"CROSS JOIN LATERAL (\n{page}\n) AS body\n"
+            f"ORDER BY {order_by} LIMIT :page_rows::integer"
+        )
     return positional(
         _with_schemas(
             f"SELECT head.head, body.doc, {columns}, {frame} AS frame\n"
             f"FROM ({head_sql(namespace)}) AS head (head)\n"
-            f"LEFT JOIN LATERAL (\n"
-            f"    SELECT body.doc, {columns} FROM ({_without_semicolon(source)}) AS body WHERE {where}\n"
-            f"    ORDER BY {order_by} LIMIT :page_rows::integer\n"
-            f") AS body ON true\n"
+            f"LEFT JOIN LATERAL (\n{page}\n) AS body ON true\n"
             f"ORDER BY {order_by}",
             namespace,
             generations,

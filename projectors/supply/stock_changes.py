@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any, NamedTuple
 
+from projectors.supply.per_event import once_per_event
 from schemas import Event
 from schemas.supply.quantities import Into
 from schemas.supply.stock import (
@@ -48,9 +49,18 @@ class LotChange(NamedTuple):
 Changes = tuple[LotChange, ...]
 
 
+@once_per_event
 def changes_of(event: Any) -> Changes:
     """Return what a stock event changes, each lot at most once."""
     return CHANGES[type(event)](event)
+
+
+def change_of(event: Any, lot: str | None) -> LotChange:
+    """Return what a stock event changes of one lot."""
+    changes = changes_of(event)
+    if len(changes) == 1:
+        return changes[0]
+    return next(change for change in changes if change.lot == lot)
 
 
 def _received(event: StockReceived) -> Changes:

@@ -25,8 +25,9 @@ class OrderList(ListQuery):
     """Orders, latest first unless `sort` says otherwise; those of one time by id."""
 
     route, projection, view, parameters = "orders", Orders, views.Order, OrderFilters
+    each = "status"
     filters = {  # a declaration, like the names beside it
-        "status": "status = ANY(:status::text[])",
+        "status": "status = each.value",
         "customer_id": "customer_id = :customer_id::text",
         "site_id": "site_id = :site_id::text",
         "item_id": "order_id IN (SELECT ordered.order_id FROM {orders}.items AS ordered"

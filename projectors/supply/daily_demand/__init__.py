@@ -13,7 +13,7 @@ from datetime import UTC
 from typing import Any, NamedTuple, Self
 
 from projectors.projection import Key, Projection, Stream, when
-from projectors.supply.last_event import once_per_event
+from projectors.supply.per_event import once_per_event
 from schemas.supply.orders import (
     OrderCancelled,
     OrderConfirmed,

@@ -7,6 +7,9 @@ come; the view `traces` brings it and the lot's own row together. Units without 
 
 A recall's hold outlasts its closing: then each site releases its lots by itself. So a lot is on hold while an open
 recall covers it, or a closed one that not every site of the lot has released it from.
+
+Rows are not frozen, though nothing changes them, because freezing doubles the cost of making one, and every stock
+event makes some.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +21,7 @@ import orjson
 
 from projectors.projection import Key, Projection, Stream, when
 from projectors.supply.documents import OPTIONS, Document
-from projectors.supply.stock_changes import STOCK_EVENTS, LotChange, changes_of
+from projectors.supply.stock_changes import STOCK_EVENTS, LotChange, change_of, changes_of
 from schemas import Event
 from schemas.supply.distribution import HoldSettled, LotsHeld
 from schemas.supply.stock import (
@@ -41,6 +44,9 @@ MOVEMENTS: dict[type[Event], str] = {
     StockReturned: "returned",
     StockDisposed: "disposed",
 }
+ABOUT = ("order_id", "customer_id", "shipment_id", "supplier_id", "document")
+SAID = {event: [name for name in ABOUT if name in event.model_fields] for event in MOVEMENTS}
+"""What of a movement's surroundings each event says."""
 
 
 class AtSite(NamedTuple):
@@ -52,7 +58,7 @@ class AtSite(NamedTuple):
     expired: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lot:
     """A lot over all sites."""
 
@@ -130,7 +136,7 @@ class Lot:
         return replace(self, released=released)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Movement(Document):
     """Units of a lot came, went, or were counted anew. What left a site by count or transfer is negative."""
 
@@ -138,11 +144,11 @@ class Movement(Document):
     site_id: str
     quantity: int
     occurred_at: datetime
-    order_id: str | None
-    customer_id: str | None
-    shipment_id: str | None
-    supplier_id: str | None
-    document: str | None
+    order_id: str | None = None
+    customer_id: str | None = None
+    shipment_id: str | None = None
+    supplier_id: str | None = None
+    document: str | None = None
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -203,7 +209,7 @@ class LotTraces(Projection[Lot]):
         """Add an event's change to the lot."""
         item_id, label = key
         site_id = stream.ids[0]
-        change = next(change for change in changes_of(event) if change.lot == label)
+        change = change_of(event, label)
         lot = (row or Lot(item_id, label)).plus(site_id, change)
         if isinstance(event, QuarantineReleased) and event.cleared:
             return lot.freed(site_id, event.cleared)
@@ -212,19 +218,10 @@ class LotTraces(Projection[Lot]):
     @when(*MOVEMENTS, keys=_movement_keys, table="movements")
     def moved(self, row: Movement | None, event: Any, stream: Stream, key: Key) -> Movement:
         """Write down a movement."""
-        change = next(change for change in changes_of(event) if change.lot == key[1])
         kind = MOVEMENTS[type(event)]
-        return Movement(
-            kind,
-            stream.ids[0],
-            getattr(change, kind),
-            stream.occurred_at,
-            getattr(event, "order_id", None),
-            getattr(event, "customer_id", None),
-            getattr(event, "shipment_id", None),
-            getattr(event, "supplier_id", None),
-            getattr(event, "document", None),
-        )
+        units = getattr(change_of(event, key[1]), kind)
+        about = {name: getattr(event, name) for name in SAID[type(event)]}
+        return Movement(kind, stream.ids[0], units, stream.occurred_at, **about)
 
     @when(LotsHeld, keys=_hold_keys, table="holds")
     def held(self, row: Hold | None, event: LotsHeld, stream: Stream) -> Hold:

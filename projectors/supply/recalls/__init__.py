@@ -5,7 +5,7 @@ Made from the recall's stream, from what its lots' stock does because of it, and
 from them. `version` is that of the recall's stream.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -14,6 +14,7 @@ import orjson
 
 from projectors.projection import Key, Projection, Stream, when
 from projectors.supply.documents import OPTIONS, Json
+from projectors.supply.layers import Layers
 from schemas.messages import format_instant
 from schemas.supply.orders import OrderRecalled
 from schemas.supply.recalls import RecallAcknowledged, RecallClosed, RecallIssued
@@ -54,11 +55,11 @@ class Recall:
     issued_at: datetime
     closed_at: datetime | None
     outcome: str | None
-    stock: Mapping[Place, int]
+    stock: Layers[Place, int]
     """Quarantined units."""
-    orders: Mapping[str, None]
+    orders: Layers[str, None]
     """In the order in which they were marked."""
-    customers: Mapping[str, Customer]
+    customers: Layers[str, Customer]
 
     def encode(self) -> bytes:
         """Return the document."""
@@ -76,12 +77,12 @@ class Recall:
                 "outcome": self.outcome,
                 "stock": [
                     {"site_id": site_id, "item_id": item_id, "lot": lot, "quarantined": units}
-                    for (site_id, item_id, lot), units in self.stock.items()
+                    for (site_id, item_id, lot), units in self.stock.whole().items()
                 ],
                 "orders": list(self.orders),
                 "customers": [
                     {"customer_id": customer_id, **customer._asdict()}
-                    for customer_id, customer in self.customers.items()
+                    for customer_id, customer in self.customers.whole().items()
                 ],
             },
             option=OPTIONS,
@@ -97,19 +98,21 @@ class Recall:
             "scope": tuple(members["scope"]),
             "issued_at": datetime.fromisoformat(members["issued_at"]),
             "closed_at": closed_at and datetime.fromisoformat(closed_at),
-            "stock": {
-                (part["site_id"], part["item_id"], part["lot"]): part["quarantined"]
-                for part in members["stock"]
-            },
-            "orders": dict.fromkeys(members["orders"]),
-            "customers": {part.pop("customer_id"): Customer(**part) for part in members["customers"]},
+            "stock": Layers(
+                {
+                    (part["site_id"], part["item_id"], part["lot"]): part["quarantined"]
+                    for part in members["stock"]
+                }
+            ),
+            "orders": Layers(dict.fromkeys(members["orders"])),
+            "customers": Layers({part.pop("customer_id"): Customer(**part) for part in members["customers"]}),
         }
         return cls(**members)
 
-    def with_customer(self, customer_id: str, **changes: Any) -> Mapping[str, Customer]:
+    def with_customer(self, customer_id: str, **changes: Any) -> Layers[str, Customer]:
         """Return the customers, one of them changed."""
         customer = self.customers.get(customer_id, Customer())
-        return {**self.customers, customer_id: customer._replace(**changes)}
+        return self.customers.put(customer_id, customer._replace(**changes))
 
 
 def _held_by(event: Any, stream: Stream) -> Iterable[Key]:
@@ -147,9 +150,9 @@ class Recalls(Projection[Recall]):
             issued_at=stream.occurred_at,
             closed_at=None,
             outcome=None,
-            stock={},
-            orders={},
-            customers={},
+            stock=Layers({}),
+            orders=Layers({}),
+            customers=Layers({}),
         )
 
     @when(RecallAcknowledged)
@@ -182,19 +185,19 @@ class Recalls(Projection[Recall]):
         before = row.customers.get(event.customer_id, Customer()).shipped
         return replace(
             row,
-            orders={**row.orders, stream.ids[0]: None},
+            orders=row.orders.put(stream.ids[0], None),
             customers=row.with_customer(event.customer_id, shipped=before + units),
         )
 
     @when(StockQuarantined, keys=_quarantined_by)
     def quarantined(self, row: Recall, event: StockQuarantined, stream: Stream) -> Recall:
         """Take over how much of a lot is in quarantine at a site."""
-        return replace(row, stock={**row.stock, _place(event, stream): event.quarantined})
+        return replace(row, stock=row.stock.put(_place(event, stream), event.quarantined))
 
     @when(StockReceived, StockTransferredIn, StockReturned, keys=_held_by)
     def came_in(self, row: Recall, event: Any, stream: Stream) -> Recall:
         """Take over how much is in quarantine after more came in of a lot that the recall holds."""
-        return replace(row, stock={**row.stock, _place(event, stream): event.quarantined_now})
+        return replace(row, stock=row.stock.put(_place(event, stream), event.quarantined_now))
 
     @when(StockAdjusted, keys=_held_by)
     def counted(self, row: Recall, event: StockAdjusted, stream: Stream) -> Recall:
@@ -209,7 +212,7 @@ class Recalls(Projection[Recall]):
     @when(QuarantineReleased, keys=_cleared)
     def released(self, row: Recall, event: QuarantineReleased, stream: Stream) -> Recall:
         """Note that a site no longer keeps the lot in quarantine."""
-        return replace(row, stock={**row.stock, _place(event, stream): 0})
+        return replace(row, stock=row.stock.put(_place(event, stream), 0))
 
 
 def _place(event: Any, stream: Stream) -> Place:
@@ -219,4 +222,4 @@ def _place(event: Any, stream: Stream) -> Place:
 
 def _moved(row: Recall, event: Any, stream: Stream, units: int) -> Recall:
     place = _place(event, stream)
-    return replace(row, stock={**row.stock, place: row.stock.get(place, 0) + units})
+    return replace(row, stock=row.stock.put(place, row.stock.get(place, 0) + units))

@@ -3,9 +3,12 @@ Stock levels: what each site has of each item, by lot; and every lot at every si
 
 A lot stays in the document when nothing of it is left, because its figures say where it went. Lots stand in the
 order in which they first came in.
+
+Rows are not frozen, though nothing changes them, because freezing doubles the cost of making one, and every stock
+event makes some.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Self
@@ -14,10 +17,11 @@ import orjson
 
 from projectors.projection import Key, Projection, Stream, when
 from projectors.supply.documents import OPTIONS, Document
-from projectors.supply.stock_changes import STOCK_EVENTS, LotChange, changes_of
+from projectors.supply.layers import Layers
+from projectors.supply.stock_changes import STOCK_EVENTS, LotChange, change_of, changes_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lot(Document):
     """What one site has, and has had, of one lot."""
 
@@ -36,25 +40,23 @@ class Lot(Document):
 
     def plus(self, change: LotChange) -> "Lot":
         """Return the lot after a change."""
-        _, on_hand, reserved, quarantined, expired, received, *others, expires_on = change
-        adjusted, returned, transferred, shipped, disposed = others
         return Lot(
             self.lot,
-            self.expires_on or (expires_on.isoformat() if expires_on else None),
-            self.on_hand + on_hand,
-            self.reserved + reserved,
-            self.quarantined + quarantined,
-            self.expired + expired,
-            self.received + received,
-            self.adjusted + adjusted,
-            self.returned + returned,
-            self.transferred + transferred,
-            self.shipped + shipped,
-            self.disposed + disposed,
+            self.expires_on or (change.expires_on.isoformat() if change.expires_on else None),
+            self.on_hand + change.on_hand,
+            self.reserved + change.reserved,
+            self.quarantined + change.quarantined,
+            self.expired + change.expired,
+            self.received + change.received,
+            self.adjusted + change.adjusted,
+            self.returned + change.returned,
+            self.transferred + change.transferred,
+            self.shipped + change.shipped,
+            self.disposed + change.disposed,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StockLevel:
     """What one site has of one item."""
 
@@ -67,7 +69,7 @@ class StockLevel:
     reserved: int
     quarantined: int
     expired: int
-    lots: Mapping[str | None, Lot]
+    lots: Layers[str | None, Lot]
 
     @property
     def available(self) -> int:
@@ -88,7 +90,7 @@ class StockLevel:
                 "quarantined": self.quarantined,
                 "expired": self.expired,
                 "available": self.available,
-                "lots": list(self.lots.values()),
+                "lots": list(self.lots.whole().values()),
             },
             option=OPTIONS,
         )
@@ -99,11 +101,11 @@ class StockLevel:
         members: dict[str, Any] = orjson.loads(data)
         del members["available"]
         members["updated_at"] = datetime.fromisoformat(members["updated_at"])
-        members["lots"] = {lot["lot"]: Lot(**lot) for lot in members["lots"]}
+        members["lots"] = Layers({lot["lot"]: Lot(**lot) for lot in members["lots"]})
         return cls(**members)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LotAtSite:
     """One lot at one site, as the list of lots shows it."""
 
@@ -161,11 +163,11 @@ class StockLevels(Projection[StockLevel]):
         """Add an event's changes to the level and to its lots."""
         if row is None:
             site_id, item_id = stream.ids
-            row = StockLevel(site_id, item_id, stream.name, 0, stream.recorded_at, 0, 0, 0, 0, {})
-        lots = dict(row.lots)
+            row = StockLevel(site_id, item_id, stream.name, 0, stream.recorded_at, 0, 0, 0, 0, Layers({}))
+        lots = row.lots
         on_hand, reserved, quarantined, expired = row.on_hand, row.reserved, row.quarantined, row.expired
         for change in changes_of(event):
-            lots[change.lot] = (lots.get(change.lot) or Lot(change.lot)).plus(change)
+            lots = lots.put(change.lot, (lots.get(change.lot) or Lot(change.lot)).plus(change))
             on_hand += change.on_hand
             reserved += change.reserved
             quarantined += change.quarantined
@@ -190,7 +192,7 @@ class StockLevels(Projection[StockLevel]):
         lot = label or None
         if row is None:
             row = LotAtSite(site_id, item_id, lot, None, 0, 0, 0, 0)
-        change = next(change for change in changes_of(event) if change.lot == lot)
+        change = change_of(event, lot)
         return LotAtSite(
             site_id,
             item_id,

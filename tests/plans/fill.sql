@@ -1,0 +1,75 @@
+-- fill: read tables of one large tenant and a neighbour, with rows as real ones are distributed.
+--
+--   {orders} …   the schemas of the projections' tables
+--
+-- Caller   tests/plans/test_supply_plans.py
+
+INSERT INTO {orders}.rows (tenant, order_id, status, customer_id, site_id, ordered_at, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       'O' || lpad(n::text, 8, '0'),
+       CASE WHEN n > 119900 THEN 'placed' WHEN n > 118000 THEN 'confirmed' WHEN n % 50 = 7 THEN 'rejected' ELSE 'delivered' END,
+       'C' || n % 997,
+       'S' || n % 11,
+       timestamptz '2026-01-01T00:00Z' + n / 3 * interval '1 minute',
+       convert_to(repeat('x', 400), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 120000) AS n;
+
+INSERT INTO {orders}.items (tenant, item_id, order_id, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       'I' || CASE line WHEN 1 THEN n % 2003 ELSE 5000 + n % 3 END,
+       'O' || lpad(n::text, 8, '0'), '{}'::bytea, n, '\x00'
+  FROM generate_series(1, 120000) AS n, generate_series(1, 2) AS line;
+
+INSERT INTO {stock_levels}.rows (tenant, site_id, item_id, available, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       'S' || n % 53, 'I' || lpad((n / 53)::text, 5, '0'), n * 7919 % 100000, convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 100000) AS n;
+
+INSERT INTO {stock_levels}.lots (tenant, site_id, item_id, lot, expires_on, on_hand, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       'S' || n % 53, 'I' || lpad((n / 53 % 997)::text, 5, '0'), 'L' || n,
+       CASE WHEN n % 20 > 0 THEN date '2026-01-01' + n * 7919 % 1500 END, n % 4, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 100000) AS n;
+
+INSERT INTO {lot_traces}.rows (tenant, item_id, lot, doc, position, commit_hash)
+SELECT 'demo', 'I' || n % 997, 'L' || n,
+       '{"item_id":"I","lot":"L","expires_on":null,"totals":{},"stock":[{"site_id":"S1"}],"released":{}}', n, '\x00'
+  FROM generate_series(1, 20000) AS n;
+
+INSERT INTO {lot_traces}.rows (tenant, item_id, lot, doc, position, commit_hash)
+SELECT 'demo', 'HOT', 'LOT',
+       '{"item_id":"HOT","lot":"LOT","expires_on":null,"totals":{},"stock":[{"site_id":"S1"}],"released":{}}', 1, '\x00';
+
+INSERT INTO {lot_traces}.movements (tenant, item_id, lot, at, doc, position, commit_hash)
+SELECT 'demo', CASE WHEN n % 2 = 0 THEN 'HOT' ELSE 'I' || n % 997 END, CASE WHEN n % 2 = 0 THEN 'LOT' ELSE 'L' || n END,
+       lpad(to_hex(n), 16, '0'), convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 100000) AS n;
+
+INSERT INTO {lot_traces}.holds (tenant, item_id, recall_id, lots, is_open, doc, position, commit_hash)
+SELECT 'demo', 'I' || n % 997, 'R' || n, CASE WHEN n % 2 = 0 THEN ARRAY['L' || n] END, n % 3 = 0, '{}', n, '\x00'
+  FROM generate_series(1, 2000) AS n;
+
+INSERT INTO {items}.rows (tenant, item_id, name, doc, position, commit_hash)
+SELECT 'demo', 'I' || lpad(n::text, 5, '0'), 'Item ' || n, convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 20000) AS n;
+
+INSERT INTO {sites}.rows (tenant, site_id, doc, position, commit_hash)
+SELECT 'demo', 'S' || lpad(n::text, 5, '0'), convert_to(repeat('x', 100), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 20000) AS n;
+
+INSERT INTO {recalls}.rows (tenant, recall_id, doc, position, commit_hash)
+SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 20000) AS n;
+
+INSERT INTO {daily_demand}.rows (tenant, day, currency, site_id, item_id, orders, units, placed, net, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       to_char(date '2025-01-01' + n % 500, 'YYYY-MM-DD'), 'EUR', 'S' || n / 500 % 7,
+       CASE WHEN n / 3500 = 0 THEN '' ELSE 'I' || lpad((n / 3500)::text, 5, '0') END, 3, 10, 1000, 900,
+       convert_to(repeat('x', 60), 'UTF8'), n, '\x00'
+  FROM generate_series(0, 104999) AS n;
+
+INSERT INTO {order_funnel}.rows (tenant, doc, position, commit_hash)
+SELECT 'tenant-' || n, '{}', n, '\x00' FROM generate_series(1, 20000) AS n;
+
+INSERT INTO {order_funnel}.statuses (tenant, status, doc, position, commit_hash)
+SELECT 'tenant-' || n, 'placed', '{}', n, '\x00' FROM generate_series(1, 20000) AS n;
