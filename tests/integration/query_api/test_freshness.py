@@ -33,7 +33,9 @@ async def test_a_read_with_a_position_shows_that_write_and_says_so(
     assert response.headers["etag"] != before.headers["etag"]
 
 
-async def test_a_write_that_has_not_reached_the_cache_is_read_from_the_tables(side: ReadSideUnderTest) -> None:
+async def test_a_write_that_has_not_reached_the_cache_is_read_from_the_tables(
+    side: ReadSideUnderTest,
+) -> None:
     await side.open_account("A-1", 100)
     await side.apply()
     token = await side.deposit("A-1", 5)
@@ -159,9 +161,7 @@ async def test_a_long_poll_answers_when_something_changes(side: ReadSideUnderTes
     await side.open_account("A-1", 100)
     await side.apply()
     etag = (await side.client.get(path)).headers["etag"]
-    waiting = asyncio.create_task(
-        side.client.get(path, headers={"if-none-match": etag, "prefer": "wait=20"})
-    )
+    waiting = asyncio.create_task(side.client.get(path, headers={"if-none-match": etag, "prefer": "wait=20"}))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await side.deposit("A-1", 5)
@@ -194,7 +194,7 @@ async def test_a_long_poll_ends_when_nothing_of_it_changes(side: ReadSideUnderTe
 async def test_one_clients_versions_never_go_back(side: ReadSideUnderTest) -> None:
     await side.open_account("A-1", 0)
     await side.apply()
-    seen, token = 0, None
+    seen, token = 0, ""
     for number in range(1, 40):
         await side.deposit("A-1")
         await side.apply(to_cache=number % 3 != 0)
