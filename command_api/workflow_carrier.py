@@ -13,7 +13,7 @@ from command_api.requests import Answer, CommandRequest
 from command_api.workflow import Outcome, Read, Send
 from command_api.workflow_answers import Notes, note_read, note_refusal, read_until, refusal_of
 from command_api.workflow_rounds import Fault, Request
-from command_api.workflow_steps import in_calls, is_passing, is_told, outcome_of, request_of
+from command_api.workflow_steps import in_calls, is_passing, is_told, may_pass, outcome_of, request_of
 from event_store.log import EventLog
 from infra.failpoints import failpoint
 from schemas import Event
@@ -111,13 +111,14 @@ class PipelineCarrier:
         pause_seconds = PAUSE_SECONDS_MIN
         for attempt in range(1, ATTEMPTS_MAX + 1):
             answers.update(await self._send_once(commands, waiting))
-            waiting = [number for number in waiting if is_passing(answers[number].error)]
-            if not waiting:
+            waiting = [number for number in waiting if may_pass(answers[number].error)]
+            if not waiting or attempt == ATTEMPTS_MAX:
                 break
-            if attempt == ATTEMPTS_MAX:
-                raise _error(answers[waiting[0]])
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+        for number in waiting:
+            if is_passing(answers[number].error):
+                raise _error(answers[number])
         return [answers[number] for number in range(len(commands))]
 
     async def _send_once(

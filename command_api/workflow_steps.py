@@ -14,6 +14,7 @@ from infra.auth import Principal
 from schemas import Command, Rejection
 from schemas.errors import (
     ConcurrentUpdate,
+    EpochChanged,
     NotFound,
     OutcomeUnknown,
     RateLimited,
@@ -24,8 +25,8 @@ from schemas.errors import (
 
 REFUSALS = (Rejection, NotFound, VersionMismatch)
 """Errors that are answers: what a workflow is told, and may act on."""
-PASSING = (Unavailable, OutcomeUnknown, ConcurrentUpdate, RateLimited)
-"""Errors that say nothing about the command: it is sent again with the same key."""
+PASSING = (Unavailable, OutcomeUnknown, ConcurrentUpdate, RateLimited, EpochChanged)
+"""Errors that say nothing about the command: it is sent again with the same key, for as long as it takes."""
 SEND_COMMANDS_MAX = 1_000
 
 
@@ -63,8 +64,13 @@ def outcome_of(answer: Answer) -> Outcome:
 
 
 def is_passing(error: ServiceError | None) -> bool:
-    """Say whether the command is to be sent again."""
+    """Say whether an error says nothing about the command."""
     return isinstance(error, PASSING)
+
+
+def may_pass(error: ServiceError | None) -> bool:
+    """Say whether the command is worth sending again: a fault of ours may be its own, or its whole batch's."""
+    return is_passing(error) or type(error) is ServiceError
 
 
 def is_told(error: ServiceError | None) -> bool:

@@ -22,7 +22,7 @@ from schemas import Command, Event
 from schemas.envelope import RecordedEvent
 
 TENANT = "demo"
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.02
 CALL_COMMANDS_MAX = 1_000
 
