@@ -7,22 +7,23 @@
 INSERT INTO {orders}.rows (tenant, order_id, status, customer_id, site_id, ordered_at, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
        'O' || lpad(n::text, 8, '0'),
-       CASE WHEN n > 119900 THEN 'placed' WHEN n > 118000 THEN 'confirmed' WHEN n % 50 = 7 THEN 'rejected' ELSE 'delivered' END,
+       CASE WHEN n > 99900 THEN 'placed' WHEN n > 98000 THEN 'confirmed' WHEN n % 50 = 7 THEN 'rejected' ELSE 'delivered' END,
        'C' || n % 997,
        'S' || n % 11,
        timestamptz '2026-01-01T00:00Z' + n / 3 * interval '1 minute',
-       convert_to(repeat('x', 400), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 120000) AS n;
+       convert_to(repeat('x', 250), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 100000) AS n;
 
 INSERT INTO {orders}.items (tenant, item_id, order_id, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       'I' || CASE line WHEN 1 THEN n % 2003 ELSE 5000 + n % 3 END,
+       'I' || CASE line WHEN 1 THEN n % 2003 ELSE 5001 END,
        'O' || lpad(n::text, 8, '0'), '{}'::bytea, n, '\x00'
-  FROM generate_series(1, 120000) AS n, generate_series(1, 2) AS line;
+  FROM generate_series(1, 100000) AS n, generate_series(1, 2) AS line
+ WHERE line = 1 OR n % 4 = 1;
 
 INSERT INTO {stock_levels}.rows (tenant, site_id, item_id, available, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       'S' || n % 53, 'I' || lpad((n / 53)::text, 5, '0'), n * 7919 % 100000, convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
+       'S' || n % 53, 'I' || lpad((n / 53)::text, 5, '0'), n * 7919 % 100000, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
   FROM generate_series(1, 100000) AS n;
 
 INSERT INTO {stock_levels}.lots (tenant, site_id, item_id, lot, expires_on, on_hand, doc, position, commit_hash)
@@ -34,7 +35,7 @@ SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
 INSERT INTO {lot_traces}.rows (tenant, item_id, lot, doc, position, commit_hash)
 SELECT 'demo', 'I' || n % 997, 'L' || n,
        '{"item_id":"I","lot":"L","expires_on":null,"totals":{},"stock":[{"site_id":"S1"}],"released":{}}', n, '\x00'
-  FROM generate_series(1, 20000) AS n;
+  FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {lot_traces}.rows (tenant, item_id, lot, doc, position, commit_hash)
 SELECT 'demo', 'HOT', 'LOT',
@@ -50,16 +51,16 @@ SELECT 'demo', 'I' || n % 997, 'R' || n, CASE WHEN n % 2 = 0 THEN ARRAY['L' || n
   FROM generate_series(1, 2000) AS n;
 
 INSERT INTO {items}.rows (tenant, item_id, name, doc, position, commit_hash)
-SELECT 'demo', 'I' || lpad(n::text, 5, '0'), 'Item ' || n, convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 20000) AS n;
+SELECT 'demo', 'I' || lpad(n::text, 5, '0'), 'Item ' || n, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {sites}.rows (tenant, site_id, doc, position, commit_hash)
 SELECT 'demo', 'S' || lpad(n::text, 5, '0'), convert_to(repeat('x', 100), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 20000) AS n;
+  FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {recalls}.rows (tenant, recall_id, doc, position, commit_hash)
-SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 300), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 20000) AS n;
+SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {daily_demand}.rows (tenant, day, currency, site_id, item_id, orders, units, placed, net, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
@@ -69,7 +70,7 @@ SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
   FROM generate_series(0, 104999) AS n;
 
 INSERT INTO {order_funnel}.rows (tenant, doc, position, commit_hash)
-SELECT 'tenant-' || n, '{}', n, '\x00' FROM generate_series(1, 20000) AS n;
+SELECT 'tenant-' || n, '{}', n, '\x00' FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {order_funnel}.statuses (tenant, status, doc, position, commit_hash)
-SELECT 'tenant-' || n, 'placed', '{}', n, '\x00' FROM generate_series(1, 20000) AS n;
+SELECT 'tenant-' || n, 'placed', '{}', n, '\x00' FROM generate_series(1, 10000) AS n;
