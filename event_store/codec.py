@@ -4,6 +4,9 @@ A batch of appends as the flat arrays that `append_batch_v1` takes, and its repl
 Everything about a batch that does not depend on the log is worked out here, once: which streams it is about, how
 many events earlier appends put on a stream, which append a later one builds on, which keys appear twice. The
 function then only compares and writes. Indexes are those of SQL arrays: they start at 1, and 0 means none.
+
+Arrays travel as text and all bytes as one value, since a driver spends more on an array's elements than the rest of
+an append costs.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,9 @@ from schemas.errors import BadDefinition, TooLarge
 
 ANSWERS = (Answer.APPENDED, Answer.CONFLICT, Answer.DUPLICATE, Answer.REUSED)
 """By the numbers that `append_batch_v1` gives them."""
+
+SEPARATOR = "\x1f"
+FINGERPRINT_OCTETS = 32
 
 
 @dataclass(eq=False)
@@ -48,7 +54,7 @@ class _Shape(NamedTuple):
 
 
 class Batch:
-    """Appends as arrays; `arguments` are those of `append_batch_v1` after the first four."""
+    """Appends as arrays."""
 
     def __init__(self, appends: Sequence[Append]) -> None:
         """
@@ -56,7 +62,8 @@ class Batch:
 
         Raises:
             BatchTooLarge: A bound is exceeded.
-            BadDefinition: An append writes a stream that it does not check, or is a refusal with events.
+            BadDefinition: An append writes a stream that it does not check, is a refusal with events, or has a key
+                whose fingerprint is no sha256.
         """
         if len(appends) > BATCH_APPENDS_MAX:
             raise BatchTooLarge(BATCH_APPENDS_MAX, "appends of a batch")
@@ -65,23 +72,44 @@ class Batch:
         self._writer = [0]
         self._key_numbers: dict[tuple[str, str, str], int] = {}
         self._shapes: list[_Shape] = []
+        self._bytes: list[bytes] = []
         self._octets = 0
-        self.metadata: list[bytes] = []
-        self.checks: tuple[list[int], ...] = ([], [], [], [], [], [])
-        self.events: tuple[list[Any], ...] = ([], [], [], [], [], [])
-        self.keys: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
+        self._metadata: tuple[list[int], list[int]] = ([], [])
+        self._checks: tuple[list[int], ...] = ([], [], [], [], [], [])
+        self._events: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
+        self._keys: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
         for number, append in enumerate(appends, 1):
             self._add(number, append)
         if self._octets > BATCH_BYTES_MAX:
             raise BatchTooLarge(BATCH_BYTES_MAX, "bytes of a batch")
 
-    @property
     def arguments(self) -> Sequence[Any]:
-        """Return the arrays in the function's order."""
-        tenants = [tenant for tenant, _ in self._indexes]
-        streams = [stream for _, stream in self._indexes]
-        upto = [shape.upto for shape in self._shapes]
-        return (tenants, streams, self.metadata, upto, *self.checks, *self.events, *self.keys)
+        """
+        Return the arguments of `append_batch.sql` after the first four.
+
+        Raises:
+            BadDefinition: A name holds the character that separates them.
+        """
+        checks, numbers, ids, types, *event_figures = self._events
+        key_appends, key_streams, subjects, keys, *key_figures = self._keys
+        return (
+            _names([tenant for tenant, _ in self._indexes]),
+            _names([stream for _, stream in self._indexes]),
+            b"".join(self._bytes),
+            _figures([shape.upto for shape in self._shapes]),
+            *map(_figures, self._metadata),
+            *map(_figures, self._checks),
+            _figures(checks),
+            _figures(numbers),
+            "{" + ",".join(ids) + "}",
+            _names(types),
+            *map(_figures, event_figures),
+            _figures(key_appends),
+            _figures(key_streams),
+            _names(subjects),
+            _names(keys),
+            *map(_figures, key_figures),
+        )
 
     def _index(self, tenant: str, stream: str) -> int:
         index = self._indexes.setdefault((tenant, stream), len(self._indexes) + 1)
@@ -90,74 +118,83 @@ class Batch:
             self._writer.append(0)
         return index
 
+    def _put(self, octets: bytes) -> int:
+        """Add bytes to the one value, and return where they start."""
+        start = self._octets + 1
+        self._bytes.append(octets)
+        self._octets += len(octets)
+        return start
+
     def _add(self, number: int, append: Append) -> None:
         if len(append.events) > APPEND_EVENTS_MAX:
             raise BatchTooLarge(APPEND_EVENTS_MAX, "events of an append")
         if append.events and not append.binds:
             raise BadDefinition("append", "a refusal has no events")
-        self.metadata.append(append.metadata)
-        self._octets += len(append.metadata)
+        starts, octets = self._metadata
+        starts.append(self._put(append.metadata))
+        octets.append(len(append.metadata))
         main = self._index(append.tenant, append.stream)
-        first_check = len(self.checks[0])
+        first_check = len(self._checks[0])
         by_stream = self._add_checks(number, append)
         self._add_events(append, by_stream)
-        written = self.checks[5]
+        _, streams, *_, written = self._checks
         for check in by_stream.values():
             if count := written[check - 1]:
-                index = self.checks[1][check - 1]
+                index = streams[check - 1]
                 self._grown[index] += count
                 self._writer[index] = number
         shape = _Shape(
-            main, len(append.events), len(self.events[0]), self._grown[main], first_check, len(self.checks[0])
+            main, len(append.events), len(self._events[0]), self._grown[main], first_check, len(streams)
         )
         self._shapes.append(shape)
         if append.key is not None:
             self._add_key(number, append, shape)
 
     def _add_checks(self, number: int, append: Append) -> dict[str, int]:
-        appends, streams, expected, earlier, depends, events = self.checks
+        appends, streams, expectations, earlier, depends, written = self._checks
         by_stream: dict[str, int] = {}
-        for check in append.checks:
-            index = self._index(append.tenant, check[0])
+        for stream, expected in append.checks:
+            index = self._index(append.tenant, stream)
             appends.append(number)
             streams.append(index)
-            expected.append(check[1])
+            expectations.append(int(expected))
             earlier.append(self._grown[index])
             depends.append(self._writer[index])
-            events.append(0)
-            by_stream.setdefault(check[0], len(appends))
+            written.append(0)
+            by_stream.setdefault(stream, len(appends))
         return by_stream
 
     def _add_events(self, append: Append, by_stream: dict[str, int]) -> None:
-        checks, numbers, ids, types, schema_versions, data = self.events
-        written = self.checks[5]
-        for event in append.events:
-            check = by_stream.get(event[0])
+        checks, numbers, ids, types, schema_versions, starts, octets = self._events
+        written = self._checks[5]
+        for stream, id_, type_, schema_version, data in append.events:
+            check = by_stream.get(stream)
             if check is None:
-                raise BadDefinition(f"append to {event[0]}", "every stream that is written needs a check")
-            octets = len(event[4])
-            if octets > EVENT_BYTES_MAX:
+                raise BadDefinition(f"append to {stream}", "every stream that is written needs a check")
+            if len(data) > EVENT_BYTES_MAX:
                 raise BatchTooLarge(EVENT_BYTES_MAX, "bytes of an event")
-            self._octets += octets
             written[check - 1] += 1
             checks.append(check)
             numbers.append(written[check - 1])
-            ids.append(event[1])
-            types.append(event[2])
-            schema_versions.append(event[3])
-            data.append(event[4])
+            ids.append(id_)
+            types.append(type_)
+            schema_versions.append(schema_version)
+            starts.append(self._put(data))
+            octets.append(len(data))
 
     def _add_key(self, number: int, append: Append, shape: _Shape) -> None:
-        appends, streams, subjects, keys, fingerprints, binds, twins, events, grown = self.keys
+        appends, streams, subjects, keys, starts, binds, twins, events, grown = self._keys
         assert append.key is not None
         subject, key, fingerprint = append.key
+        if len(fingerprint) != FINGERPRINT_OCTETS:
+            raise BadDefinition(f"key of an append to {append.stream}", "its fingerprint is a sha256")
         scoped = (append.tenant, subject, key)
         appends.append(number)
         streams.append(shape.main)
         subjects.append(subject)
         keys.append(key)
-        fingerprints.append(fingerprint)
-        binds.append(append.binds)
+        starts.append(self._put(fingerprint))
+        binds.append(int(append.binds))
         twins.append(self._key_numbers.get(scoped, 0))
         events.append(shape.events)
         grown.append(shape.grown)
@@ -167,21 +204,15 @@ class Batch:
         """Return each append's outcome from the function's reply."""
         base, before = reply["_base"], CommitMark(reply["_base"], reply["_base_hash"])
         after = CommitMark(reply["_last"], reply["_hash"])
-        versions = reply["_versions"]
-        if reply["_answers"] is None:
-            appended = Answer.APPENDED
-            return [
-                Outcome(
-                    appended,
-                    base + shape.upto,
-                    shape.events,
-                    after if shape.upto else before,
-                    append.stream,
-                    versions[shape.main - 1] + shape.grown,
-                )
-                for append, shape in zip(appends, self._shapes, strict=True)
-            ]
-        return self._walk(appends, reply, before, after)
+        if reply["_answers"] is not None:
+            return self._walk(appends, reply, before, after)
+        versions, appended = reply["_versions"], Answer.APPENDED
+        return [
+            Outcome(
+                appended, base + upto, events, after if upto else before, append.stream, versions[main - 1] + grown
+            )
+            for append, (main, events, upto, grown, _, _) in zip(appends, self._shapes, strict=True)
+        ]  # fmt: skip
 
     def _walk(
         self, appends: Sequence[Append], reply: Any, before: CommitMark, after: CommitMark
@@ -194,29 +225,29 @@ class Batch:
         head = before
         for number, (append, shape) in enumerate(zip(appends, self._shapes, strict=True), 1):
             answer = ANSWERS[reply["_answers"][number - 1]]
-            if answer is Answer.APPENDED:
-                for check in range(shape.first_check, shape.last_check):
-                    versions[self.checks[1][check]] += self.checks[5][check]
-                if shape.events:
-                    head = CommitMark(head.position + shape.events, after.hash)
-            elif answer is Answer.DUPLICATE:
+            if answer is Answer.DUPLICATE:
                 twin = reply["_twins"][number - 1]
                 outcomes.append(outcomes[twin - 1]._replace(answer=answer) if twin else bound[number])
                 continue
-            events = shape.events if answer is Answer.APPENDED else 0
+            events = 0
+            if answer is Answer.APPENDED:
+                events = shape.events
+                for check in range(shape.first_check, shape.last_check):
+                    versions[self._checks[1][check]] += self._checks[5][check]
+                if events:
+                    head = CommitMark(head.position + events, after.hash)
             failed = reply["_failed"][number - 1]
+            commit = before if head is before else after
+            conflict = names[failed - 1] if failed else None
             outcomes.append(
-                Outcome(
-                    answer,
-                    head.position,
-                    events,
-                    before if head is before else after,
-                    append.stream,
-                    versions[shape.main],
-                    names[failed - 1] if failed else None,
-                )
+                Outcome(answer, head.position, events, commit, append.stream, versions[shape.main], conflict)
             )
         return outcomes
+
+
+def mark_of(position: int | None, hash_: bytes | None) -> CommitMark:
+    """Return the place that a row names, which is the beginning where there is no commit."""
+    return BEGINNING if position is None or hash_ is None else CommitMark(position, hash_)
 
 
 def _bound(reply: Any) -> Sequence[Outcome]:
@@ -229,6 +260,14 @@ def _bound(reply: Any) -> Sequence[Outcome]:
     ]
 
 
-def mark_of(position: int | None, hash_: bytes | None) -> CommitMark:
-    """Return the place that a row names, which is the beginning where there is no commit."""
-    return BEGINNING if position is None or hash_ is None else CommitMark(position, hash_)
+def _figures(numbers: list[int]) -> str:
+    """Return numbers as PostgreSQL writes an array of them."""
+    return "{" + repr(numbers)[1:-1] + "}"
+
+
+def _names(names: list[str]) -> str:
+    """Return names as one text."""
+    text = SEPARATOR.join(names)
+    if text.count(SEPARATOR) >= max(len(names), 1):
+        raise BadDefinition("name in the log", "may not hold the character U+001F")
+    return text

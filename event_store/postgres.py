@@ -171,7 +171,7 @@ class PostgresLog:
         batch = Batch(appends)
         server, call = self._server(partition), random.getrandbits(63)
         position, hash_ = known or BEGINNING
-        arguments = (partition, call, position, hash_, *batch.arguments)
+        arguments = (partition, call, position, hash_, *batch.arguments())
         is_lost = False
         try:
             async with server.writers.borrow() as connection:

@@ -6,16 +6,19 @@
 --   _known_hash
 --   _tenants,         one per stream that the batch is about, each once
 --   _streams
---   _metadata,        one per append, in order: what is stored beside each of its events, and how many events
---   _upto             the batch has up to its end
+--   _bytes            everything that is bytes, one after the other; what is in it is given by where it starts (from
+--                     1) and how long it is
+--   _upto,            one per append, in order: how many events the batch has up to its end, and what is stored beside
+--   _metadata_…       each of its events
 --   _check_…          one per check, in order of the appends: its append, its stream, the version expected (-1: any,
 --                     -2: exists), how many events earlier appends put on the stream, the last earlier append that
 --                     did (0: none), and how many events this append puts there (on its first check of a stream)
 --   _event_…          one per event, in order: its check, its number among those of its append on that stream, and
 --                     what it is
---   _key_…            one per append with a key: the append, its main stream, scope and name, the request's
---                     fingerprint, whether it binds, the last earlier one with the same key (0: none), how many
---                     events its append has, and how many the batch puts on the main stream up to its end
+--   _key_…            one per append with a key: the append, its main stream, scope and name, where the request's
+--                     fingerprint (32 bytes) starts, whether it binds, the last earlier one with the same key (0:
+--                     none), how many events its append has, and how many the batch puts on the main stream up to
+--                     its end
 --
 -- Returns  _base, _base_hash  the head before; _last, _hash: the head after, which is the same if nothing was appended
 --          _recorded_at       when
@@ -42,12 +45,12 @@
 CREATE FUNCTION {namespace}.append_batch_v1(
     _partition integer, _call bigint, _known_position bigint, _known_hash bytea,
     _tenants text[], _streams text[],
-    _metadata bytea[], _upto integer[],
+    _bytes bytea, _upto integer[], _metadata_start integer[], _metadata_octets integer[],
     _check_append integer[], _check_stream integer[], _check_expected bigint[], _check_offset integer[],
     _check_depends integer[], _check_events integer[],
     _event_check integer[], _event_nth integer[], _event_id uuid[], _event_type text[],
-    _event_schema_version integer[], _event_data bytea[],
-    _key_append integer[], _key_stream integer[], _key_subject text[], _key text[], _key_fingerprint bytea[],
+    _event_schema_version integer[], _event_start integer[], _event_octets integer[],
+    _key_append integer[], _key_stream integer[], _key_subject text[], _key text[], _key_start integer[],
     _key_binds boolean[], _key_twin integer[], _key_events integer[], _key_offset integer[],
     OUT _base bigint, OUT _base_hash bytea, OUT _last bigint, OUT _hash bytea, OUT _recorded_at timestamptz,
     OUT _versions bigint[], OUT _answers smallint[], OUT _failed integer[], OUT _twins integer[],
@@ -135,8 +138,9 @@ BEGIN
     IF _plain AND cardinality(_key) > 0 THEN
         SELECT NOT EXISTS (
                SELECT FROM unnest(_key_stream, _key_subject, _key, _key_twin) AS u (stream, subject, key, twin)
-                WHERE u.twin > 0 OR EXISTS (
-                      SELECT FROM {namespace}.idempotency_keys AS k
+                -- Not EXISTS: that may be planned as one scan of the whole partition, hashed.
+                WHERE u.twin > 0 OR (
+                      SELECT true FROM {namespace}.idempotency_keys AS k
                        WHERE k.partition = _partition AND k.tenant = _tenants[u.stream]
                          AND k.subject = u.subject AND k.key = u.key))
           INTO _plain;
@@ -177,10 +181,11 @@ BEGIN
                     _twin := _key_twin[_twin];
                 END LOOP;
                 IF _found[_number] IS NOT NULL THEN
-                    _answer := CASE WHEN _found[_number] = _key_fingerprint[_number] THEN 2 ELSE 3 END;
+                    _answer := CASE WHEN _found[_number] = substr(_bytes, _key_start[_number], 32) THEN 2 ELSE 3 END;
                 ELSIF _twin > 0 THEN
                     _twins[_append] := _key_append[_twin];
-                    _answer := CASE WHEN _key_fingerprint[_twin] = _key_fingerprint[_number] THEN 2 ELSE 3 END;
+                    _answer := CASE WHEN substr(_bytes, _key_start[_twin], 32) = substr(_bytes, _key_start[_number], 32)
+                               THEN 2 ELSE 3 END;
                 END IF;
             END IF;
             _of_append := _check;
@@ -216,10 +221,12 @@ BEGIN
         END LOOP;
         SELECT array_agg(e.check_index ORDER BY e.number), array_agg(e.nth ORDER BY e.number),
                array_agg(e.id ORDER BY e.number), array_agg(e.type ORDER BY e.number),
-               array_agg(e.schema_version ORDER BY e.number), array_agg(e.data ORDER BY e.number)
-          INTO _event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data
-          FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data)
-               WITH ORDINALITY AS e (check_index, nth, id, type, schema_version, data, number)
+               array_agg(e.schema_version ORDER BY e.number), array_agg(e.start ORDER BY e.number),
+               array_agg(e.octets ORDER BY e.number)
+          INTO _event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_start, _event_octets
+          FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_start,
+                      _event_octets)
+               WITH ORDINALITY AS e (check_index, nth, id, type, schema_version, start, octets, number)
          WHERE _answers[_check_append[e.check_index]] = 0;
     END IF;
 
@@ -230,11 +237,14 @@ BEGIN
             INSERT INTO {namespace}.events AS e (position, version, recorded_at, id, partition, schema_version,
                                                  tenant, stream, type, data, metadata)
             SELECT _base + n.number, _versions[s.index] + _check_offset[n.check_index] + n.nth, _recorded_at, n.id,
-                   _partition, n.schema_version, _tenants[s.index], _streams[s.index], n.type, n.data,
-                   _metadata[_check_append[n.check_index]]
-              FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_data)
-                   WITH ORDINALITY AS n (check_index, nth, id, type, schema_version, data, number)
-             CROSS JOIN LATERAL (SELECT _check_stream[n.check_index] AS index) AS s
+                   _partition, n.schema_version, _tenants[s.index], _streams[s.index], n.type,
+                   substr(_bytes, n.start, n.octets),
+                   substr(_bytes, _metadata_start[s.append], _metadata_octets[s.append])
+              FROM unnest(_event_check, _event_nth, _event_id, _event_type, _event_schema_version, _event_start,
+                          _event_octets)
+                   WITH ORDINALITY AS n (check_index, nth, id, type, schema_version, start, octets, number)
+             CROSS JOIN LATERAL (
+                   SELECT _check_stream[n.check_index] AS index, _check_append[n.check_index] AS append) AS s
             RETURNING e.position, octet_length(e.data) + octet_length(e.metadata) AS octets, sha256(convert_to(
                    e.partition || ':' || e.position || ':' || e.version || ':' || e.schema_version || ':' || _micros
                    || ':' || octet_length(e.tenant) || ':' || octet_length(e.stream) || ':' || octet_length(e.type)
@@ -250,23 +260,33 @@ BEGIN
         INSERT INTO {namespace}.commits (partition, first_position, last_position, recorded_at, octets, hash,
                                          previous_hash, marks)
         VALUES (_partition, _base + 1, _last, _recorded_at, _octets, _hash, _base_hash, _marks);
-        INSERT INTO {namespace}.streams AS s (partition, version, first_position, last_position, tenant, stream)
-        SELECT _partition, _versions[w.index] + w.events, _base + w.first, _base + w.last, _tenants[w.index],
-               _streams[w.index]
-          FROM (SELECT _check_stream[n.check_index] AS index, count(*) AS events, min(n.number) AS first,
-                       max(n.number) AS last
-                  FROM unnest(_event_check) WITH ORDINALITY AS n (check_index, number) GROUP BY 1) AS w
-        ON CONFLICT (partition, tenant, stream)
-        DO UPDATE SET version = excluded.version, last_position = excluded.last_position;
+        -- Under the lock nobody else adds streams, so new ones need no ON CONFLICT, which would cost them twice.
+        IF 0 = ANY (_versions) THEN
+            INSERT INTO {namespace}.streams (partition, version, first_position, last_position, tenant, stream)
+            SELECT _partition, w.events, _base + w.first, _base + w.last, _tenants[w.index], _streams[w.index]
+              FROM (SELECT _check_stream[n.check_index] AS index, count(*) AS events, min(n.number) AS first,
+                           max(n.number) AS last
+                      FROM unnest(_event_check) WITH ORDINALITY AS n (check_index, number) GROUP BY 1) AS w
+             WHERE _versions[w.index] = 0;
+        END IF;
+        IF 0 < ANY (_versions) THEN
+            INSERT INTO {namespace}.streams AS s (partition, version, first_position, last_position, tenant, stream)
+            SELECT _partition, _versions[w.index] + w.events, 0, _base + w.last, _tenants[w.index], _streams[w.index]
+              FROM (SELECT _check_stream[n.check_index] AS index, count(*) AS events, max(n.number) AS last
+                      FROM unnest(_event_check) WITH ORDINALITY AS n (check_index, number) GROUP BY 1) AS w
+             WHERE _versions[w.index] > 0
+            ON CONFLICT (partition, tenant, stream)
+            DO UPDATE SET version = excluded.version, last_position = excluded.last_position;
+        END IF;
     END IF;
 
     IF cardinality(_key) > 0 THEN
         INSERT INTO {namespace}.idempotency_keys (partition, events, position, version, recorded_at, fingerprint,
                                                   tenant, subject, key, stream)
         SELECT _partition, k.events, _base + _upto[k.append], _versions[k.stream] + k.earlier, _recorded_at,
-               k.fingerprint, _tenants[k.stream], k.subject, k.key, _streams[k.stream]
-          FROM unnest(_key_append, _key_stream, _key_subject, _key, _key_fingerprint, _key_binds, _key_events,
-                      _key_offset) AS k (append, stream, subject, key, fingerprint, binds, events, earlier)
+               substr(_bytes, k.start, 32), _tenants[k.stream], k.subject, k.key, _streams[k.stream]
+          FROM unnest(_key_append, _key_stream, _key_subject, _key, _key_start, _key_binds, _key_events,
+                      _key_offset) AS k (append, stream, subject, key, start, binds, events, earlier)
          WHERE k.binds AND (_answers IS NULL OR _answers[k.append] = 0);
     END IF;
 END

@@ -52,7 +52,7 @@ BEGIN
     RETURN QUERY
     SELECT true, NULL::bytea, l.last, _events, _stream,
            coalesce((SELECT m.version FROM {namespace}.events AS m
-                      WHERE m.partition = _partition AND m.tenant = _tenant AND m.stream = _stream AND m.position <= l.last
+                      WHERE m.partition = _partition AND m.tenant = _tenant AND m.stream = _stream AND m.position + 0 <= l.last
                       ORDER BY m.version DESC LIMIT 1), 0),
            c.last_position, c.hash
       FROM {namespace}.events AS e

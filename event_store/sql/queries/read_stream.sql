@@ -9,13 +9,11 @@
 SELECT n.partition, n.position, n.tenant, n.stream, n.version, n.id::text, n.type, n.schema_version, n.data, n.metadata,
        n.recorded_at
   FROM (SELECT e.*, sum(octet_length(e.data)::bigint + octet_length(e.metadata)) OVER (ORDER BY e.version) AS octets
-          FROM {namespace}.streams AS s
-         CROSS JOIN LATERAL (
-               SELECT e.* FROM {namespace}.events AS e
-                WHERE e.partition = $1 AND e.tenant = $2 AND e.stream = $3 AND e.version > $4
-                  AND e.position BETWEEN s.first_position AND least(s.last_position, $5)
-                  AND ($6::timestamptz IS NULL OR e.recorded_at <= $6)
-                ORDER BY e.version LIMIT $7) AS e
-         WHERE s.partition = $1 AND s.tenant = $2 AND s.stream = $3) AS n
+          FROM (SELECT e.* FROM {namespace}.events AS e
+                 WHERE e.partition = $1 AND e.tenant = $2 AND e.stream = $3 AND e.version > $4
+                   -- Not to be looked up by position: that index holds everybody's events.
+                   AND ($5::bigint IS NULL OR e.position <= $5)
+                   AND ($6::timestamptz IS NULL OR e.recorded_at <= $6)
+                 ORDER BY e.version LIMIT $7) AS e) AS n
  WHERE n.octets <= $8::bigint OR n.version = $4 + 1
  ORDER BY n.version
