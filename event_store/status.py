@@ -9,13 +9,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-
-import asyncpg
+from typing import Any, Protocol
 
 from event_store.log import EventLog
 from infra.sql import load_sql
 from schemas.messages import format_instant
+
+
+class Fetches(Protocol):
+    """A way to read the database of the read tables: a pool, or a server of the query API."""
+
+    async def fetch(self, sql: str, /) -> Sequence[Any]:
+        """Run one statement."""
+        ...
 
 
 @dataclass
@@ -28,7 +34,7 @@ class _Place:
 
 
 async def read_status(
-    log: EventLog, pool: "asyncpg.Pool[Any]", namespace: str, *, uses_broker: bool
+    log: EventLog, pool: Fetches, namespace: str, *, uses_broker: bool
 ) -> dict[str, Any]:
     """Return the document of `everfold status --json` and of `GET /v1/status`."""
     sql = partial(load_sql, "event_store", namespace=namespace)

@@ -133,16 +133,15 @@ def _add(router: Router, path: str, handler: Handler) -> None:
 
 
 def _status(parts: Parts) -> Handler:
-    async def fetch(sql: str) -> Sequence[object]:
-        return await parts.servers.primary.fetch(sql, ())
-
     async def status(request: Request) -> ASGIApp:
         principal = await parts.authenticator.authenticate(request.headers.get(b"authorization"))
         principal.require(OPERATOR)
         check_accept(request.headers.get(b"accept"))
         settings = parts.settings
         return json_reply(
-            await read_status(fetch, parts.log, settings.namespace, uses_broker=settings.uses_broker)
+            await read_status(
+                parts.log, parts.servers.primary, settings.namespace, uses_broker=settings.uses_broker
+            )
         )
 
     return status

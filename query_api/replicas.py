@@ -79,7 +79,7 @@ class Server:
         """How long an answer will take, about."""
         return self.latency_seconds * (1 + self.busy)
 
-    async def fetch(self, sql: str, arguments: Sequence[Any]) -> Sequence[Row]:
+    async def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Sequence[Row]:
         """
         Run one statement.
 
