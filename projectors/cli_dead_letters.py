@@ -1,4 +1,4 @@
-"""`everfold dead-letters`: events that could not be folded."""
+"""`everfold dead-letters`: events that could not be folded, or that a workflow could not react to."""
 
 import asyncio
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.command("list")
 def list_command(
-    projection: Annotated[str | None, typer.Option(help="Only of this projection.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Only of this projection or workflow.")] = None,
     tenant: Tenant = DEMO_TENANT,
     as_json: Json = False,
 ) -> None:
@@ -38,12 +38,10 @@ def list_command(
     if as_json:
         print(orjson.dumps({"items": documents}).decode())
         return
-    table = Table("id", "projection", "key", "position", "type", "error", box=None)
+    table = Table("id", "projection or workflow", "key", "position", "type", "error", box=None)
     for one in documents:
-        table.add_row(
-            str(one["id"]), one["projection"], "/".join(one["key"]), str(one["position"]), one["type"],
-            one["error"] or "waits behind another",
-        )  # fmt: skip
+        name, waits = one["projection"] or one["workflow"], one["error"] or "waits behind another"
+        table.add_row(str(one["id"]), name, "/".join(one["key"]), str(one["position"]), one["type"], waits)
     Console().print(table)
 
 
@@ -56,7 +54,7 @@ def show_command(number: Number, tenant: Tenant = DEMO_TENANT) -> None:
 @commands.command("retry")
 def retry_command(
     number: Annotated[int | None, typer.Argument(help="A parked event's id; all when left out.")] = None,
-    projection: Annotated[str | None, typer.Option(help="Only of this projection.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Only of this projection or workflow.")] = None,
     tenant: Tenant = DEMO_TENANT,
     reason: Annotated[str | None, typer.Option(help="Why; recorded with who did it.")] = None,
     as_json: Json = False,

@@ -124,7 +124,8 @@ async def _show(
     partition = await side.log.partition_of(tenant)
     heads = await side.log.heads()
     fold = await (await mender_of(side, kind)).fold(place, heads[partition].position)
-    parked = [one for one in await read_parked(side, tenant, name) if place_of(one) == place]
+    waiting = [one for one in await read_parked(side, tenant, name) if one["kind"] == "projection"]
+    parked = [one for one in waiting if place_of(one) == place]
     row = rows[place]
     return {
         "row": orjson.loads(row.encode()) if row is not None else None,

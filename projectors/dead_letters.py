@@ -1,7 +1,8 @@
 """
 Events that could not be folded, and what becomes of them: folded after all, or left out for good.
 
-Either way the row is folded again from the log, so the result is what a replay would make of it.
+Either way the row is folded again from the log, so the result is what a replay would make of it. Events that
+workflows have set aside stand beside them; what becomes of those is up to the workflow's own process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from functools import partial
 from getpass import getuser
 from typing import Any
 
+from event_store.parking import WORKFLOW, leave_out, let_go_on
 from infra.sql import load_sql
 from projectors.app import ReadSide
 from projectors.folding import WHOLE_STREAM, Place
@@ -18,6 +20,7 @@ from schemas.errors import MalformedRequest, NotFound
 from schemas.messages import format_instant
 
 Parked = Mapping[str, Any]
+TAKEN_UP = "is taken up by the workflow's process"
 
 
 async def read_parked(side: ReadSide, tenant: str, projection: str | None = None) -> Sequence[Parked]:
@@ -31,9 +34,11 @@ def document_of(parked: Parked) -> dict[str, Any]:
     """Return a parked event as JSON."""
     return {
         "id": parked["id"],
-        "projection": parked["consumer"],
+        "kind": parked["kind"],
+        "projection": parked["consumer"] if parked["kind"] != WORKFLOW else None,
+        "workflow": parked["consumer"] if parked["kind"] == WORKFLOW else None,
         "table": parked["table_name"],
-        "key": list(decode_key(parked["key"])),
+        "key": [parked["key"]] if parked["kind"] == WORKFLOW else list(decode_key(parked["key"])),
         "position": parked["position"],
         "stream": parked["stream"],
         "event_id": parked["event_id"],
@@ -45,9 +50,13 @@ def document_of(parked: Parked) -> dict[str, Any]:
 
 
 async def retry(side: ReadSide, parked: Sequence[Parked]) -> dict[str, str]:
-    """Fold the rows of parked events again; return what became of each, by projection and key."""
-    done = {}
-    for projection, place in dict.fromkeys((one["consumer"], place_of(one)) for one in parked):
+    """Fold the rows of parked events again, let workflows go on; return what became of each, by name and key."""
+    done: dict[str, str] = {}
+    if waiting := [one for one in parked if one["kind"] == WORKFLOW]:
+        await let_go_on(side.pool, side.settings.namespace, [one["id"] for one in waiting])
+        done |= {f"{one['consumer']} {one['key']}": TAKEN_UP for one in waiting}
+    places = ((one["consumer"], place_of(one)) for one in parked if one["kind"] != WORKFLOW)
+    for projection, place in dict.fromkeys(places):
         if place.table == WHOLE_STREAM:
             raise MalformedRequest(
                 f"the keys of events of {place.key[0]} could not be told: mend the projection, then replay {projection}"
@@ -62,6 +71,9 @@ async def retry(side: ReadSide, parked: Sequence[Parked]) -> dict[str, str]:
 
 async def skip(side: ReadSide, parked: Parked, reason: str) -> dict[str, str]:
     """Leave one event out for good, and fold its row again without it."""
+    if parked["kind"] == WORKFLOW:
+        await leave_out(side.pool, side.settings.namespace, parked["id"], reason)
+        return {f"{parked['consumer']} {parked['key']}": "left out"}
     sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
     await side.pool.execute(sql("sql/skip.sql"), parked["id"], getuser(), reason)
     return await retry(side, [parked])
