@@ -1,0 +1,108 @@
+"""A projector process that is killed at any step leaves nothing undone and does nothing twice."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from projectors.verify import verify_projections
+from tests.integration.projectors.accounts import (
+    append,
+    balances,
+    caught_up,
+    eventually,
+    read_side,
+)
+from tests.toy import AccountOpened, Deposited
+
+STEPS = ("projector.before_commit", "projector.after_commit", "projector.before_cache")
+
+
+@asynccontextmanager
+async def projector(
+    store_url: str, redis_url: str, log_file: Path, failpoints: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the role as a process."""
+    environment = {
+        **os.environ, "EVERFOLD_STORE_URL": store_url, "EVERFOLD_READ_URL": store_url, "EVERFOLD_DOMAINS": "toy",
+        "EVERFOLD_BROKER_URL": "log", "EVERFOLD_REDIS_URL": redis_url, "EVERFOLD_FAILPOINTS": failpoints,
+    }  # fmt: skip
+    with log_file.open("ab") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "infra.cli", "projector", env=environment, stdout=out, stderr=out
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 20)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_a_step_it_goes_on_and_every_effect_is_there_once(  # F36
+    store_url: str, redis_url: str, tmp_path: Path, step: str
+) -> None:
+    async with read_side(store_url) as side:
+        total = 0
+        for hit in (1, 2, 3):
+            async with projector(store_url, redis_url, tmp_path / "log", f"{step}=kill@{hit}") as process:
+                async with asyncio.timeout(30):
+                    while process.returncode is None:
+                        await append(
+                            side.log, f"a{total % 3}", AccountOpened(owner="Ada"), Deposited(cents=1)
+                        )
+                        total += 1
+                        await asyncio.sleep(0.05)
+                assert process.returncode == -signal.SIGKILL
+        position = await append(side.log, "a0", Deposited(cents=1))
+        async with projector(store_url, redis_url, tmp_path / "log"):
+            await caught_up(side, position)
+            assert sum((await balances(side)).values()) == total + 1
+            assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+async def test_one_frozen_past_its_lease_is_succeeded_and_writes_nothing_when_it_thaws(  # F37
+    store_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    async with read_side(store_url) as side, projector(store_url, redis_url, tmp_path / "first") as frozen:
+        await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            async with projector(store_url, redis_url, tmp_path / "second"):
+                position = await append(side.log, "a", Deposited(cents=2))
+                await caught_up(side, position)
+                frozen.send_signal(signal.SIGCONT)
+                for _ in range(20):
+                    position = await append(side.log, "a", Deposited(cents=1))
+                    await asyncio.sleep(0.05)
+                await caught_up(side, position)
+                assert await balances(side) == {"a": 23}
+                assert [report.equal for report in await verify_projections(side)] == [True]
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+
+
+async def test_a_successor_on_the_same_machine_does_not_wait_for_the_lease(  # F36
+    store_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    async with read_side(store_url) as side:
+        async with projector(store_url, redis_url, tmp_path / "log") as process:
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+            process.kill()
+            await process.wait()
+        async with projector(store_url, redis_url, tmp_path / "log"):
+
+            async def held_by_one() -> bool:
+                return await side.pool.fetchval(
+                    "SELECT count(DISTINCT holder) = 1 AND count(*) = 8 FROM everfold.leases "
+                    "WHERE group_name = 'projections'"
+                )
+
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+            await eventually(held_by_one)

@@ -1,0 +1,179 @@
+"""One bad event, one unknown event, one slow member: each holds up as little as can be, and nothing is skipped."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from event_store.log import Append, Check, Expect, NewEvent
+from event_store.status import read_status
+from projectors.dead_letters import read_parked, retry, skip
+from projectors.verify import verify_projections
+from tests.integration.projectors.accounts import (
+    METADATA,
+    TENANT,
+    append,
+    balances,
+    caught_up,
+    event_id,
+    eventually,
+    read_side,
+    running_projector,
+)
+from tests.toy import AccountBalances, AccountOpened, Deposited
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Deposits of 666 cents cannot be folded, until the fold is mended."""
+    honest = AccountBalances.moved
+
+    def moved(self: AccountBalances, row: Any, event: Any, stream: Any) -> Any:
+        if isinstance(event, Deposited) and event.cents == 666:
+            raise ZeroDivisionError("the beast")
+        return honest(self, row, event, stream)
+
+    monkeypatch.setattr(AccountBalances, "moved", moved)
+    return monkeypatch
+
+
+async def test_a_poison_event_parks_with_all_that_follow_on_its_key(  # F38
+    store_url: str, poison: pytest.MonkeyPatch
+) -> None:
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await append(side.log, "good", AccountOpened(owner="Go"), Deposited(cents=1))
+            await append(side.log, "bad", AccountOpened(owner="Ba"), Deposited(cents=5), Deposited(cents=666))
+            await append(side.log, "bad", Deposited(cents=7))
+            position = await append(side.log, "good", Deposited(cents=2))
+            await caught_up(side, position)
+            assert await balances(side) == {"good": 3, "bad": 5}
+        async with running_projector(side):
+            await caught_up(side, await append(side.log, "bad", Deposited(cents=8)))
+            assert await balances(side) == {"good": 3, "bad": 5}, "also after a restart"
+        parked = await read_parked(side, TENANT)
+        assert [(one["position"], bool(one["error"])) for one in parked] == [
+            (5, True),
+            (6, False),
+            (8, False),
+        ]
+        assert "the beast" in parked[0]["error"]
+        status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+        assert status["dead_letters"] == 3
+
+
+async def test_a_mended_fold_releases_what_was_parked_in_order(  # F38
+    store_url: str, poison: pytest.MonkeyPatch
+) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await append(side.log, "bad", Deposited(cents=666), Deposited(cents=7)))
+        assert await balances(side) == {}
+        assert "still" in (await retry(side, await read_parked(side, TENANT)))["account-balances bad"]
+        poison.undo()
+        await retry(side, await read_parked(side, TENANT))
+        assert await balances(side) == {"bad": 673}
+        assert await read_parked(side, TENANT) == []
+        await caught_up(side, await append(side.log, "bad", Deposited(cents=1)))
+
+        async def right() -> bool:
+            return await balances(side) == {"bad": 674}
+
+        await eventually(right)
+        assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+async def test_a_skipped_event_is_left_out_live_and_in_every_later_fold(
+    store_url: str, poison: pytest.MonkeyPatch
+) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await append(side.log, "bad", Deposited(cents=666), Deposited(cents=7)))
+        parked = await read_parked(side, TENANT)
+        await skip(side, parked[0], "it never was")
+        assert await balances(side) == {"bad": 7}
+        assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+async def test_a_value_that_the_database_refuses_parks_its_row_alone(  # F38
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = AccountBalances.moved
+
+    def moved(self: AccountBalances, row: Any, event: Any, stream: Any) -> Any:
+        after = honest(self, row, event, stream)
+        return after.model_copy(update={"balance_cents": 2**70}) if stream.ids == ("huge",) else after
+
+    monkeypatch.setattr(AccountBalances, "moved", moved)
+    async with read_side(store_url) as side, running_projector(side):
+        await append(side.log, "huge", Deposited(cents=1))
+        await caught_up(side, await append(side.log, "good", Deposited(cents=2)))
+        assert await balances(side) == {"good": 2}
+        assert [one["position"] for one in await read_parked(side, TENANT)] == [1]
+
+
+async def test_an_event_of_the_future_holds_the_projection_and_is_never_skipped(
+    store_url: str,
+) -> None:  # F39
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+            await _append_raw(side, "a", "Deposited", 3, b'{"cents":5,"source":"cash","channel":"web"}')
+            await append(side.log, "b", Deposited(cents=2))
+
+            async def waits() -> bool:
+                status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+                return "Deposited version 3" in (status["projections"][0]["waiting_for"] or "")
+
+            await eventually(waits)
+            assert await balances(side) == {"a": 1}
+            status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+            assert status["projections"][0]["state"] == "waiting"
+            assert status["projections"][0]["lag_events"] == 2
+
+        class DepositedV3(Deposited, type="Deposited", version=3):
+            channel: str
+
+        side.registry.events["Deposited", 3] = DepositedV3
+        async with running_projector(side):
+            await caught_up(side, 3)
+            assert await balances(side) == {"a": 6, "b": 2}, "it resumes by itself after the upgrade"
+
+
+async def test_a_lost_tail_of_the_log_is_noticed_and_the_projection_halts(store_url: str) -> None:  # F18
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+        await side.pool.execute(
+            "UPDATE everfold.checkpoints SET position = 9, commit_hash = sha256('another history') "
+            "WHERE kind = 'projection' AND position > 0"
+        )
+        async with running_projector(side):
+            await append(side.log, "a", Deposited(cents=1))
+
+            async def told() -> bool:
+                status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+                return "no longer has the commit" in (status["projections"][0]["waiting_for"] or "")
+
+            await eventually(told)
+            assert await balances(side) == {"a": 1}
+
+
+async def test_a_paused_projection_stands_still_and_goes_on(store_url: str) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+        await side.generations.set_paused("account-balances", paused=True)
+        await asyncio.sleep(1.5)
+        position = await append(side.log, "a", Deposited(cents=2))
+        await asyncio.sleep(0.3)
+        assert await balances(side) == {"a": 1}
+        await side.generations.set_paused("account-balances", paused=False)
+        await caught_up(side, position)
+        assert await balances(side) == {"a": 3}
+
+
+async def _append_raw(side: Any, account: str, type_: str, version: int, data: bytes) -> None:
+    stream = f"accounts/{account}"
+    event = NewEvent(stream, event_id(), type_, version, data)
+    await side.log.append_batch(
+        await side.log.partition_of(TENANT),
+        [Append(TENANT, stream, [Check(stream, Expect.ANY)], [event], METADATA)],
+    )
