@@ -56,13 +56,19 @@ def _create(folder: Path, uv: str | None) -> None:
 
 def _fetch_uv(python: Path, lock: Path) -> str:
     """Install the uv that the lock file names, with its hashes."""
-    entry = re.search(r"^uv==(?:.*\\\n)*.*\n", lock.read_text(), re.MULTILINE)
+    entry = entry_of("uv", lock.read_text())
     if entry is not None:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
-            requirements.write(entry.group())
+            requirements.write(entry)
             requirements.flush()
             _run([*_pip_install(python), "--no-deps", "--require-hashes", "-r", requirements.name])
     return str(python.with_name("uv"))
+
+
+def entry_of(package: str, lock: str) -> str | None:
+    """Return a package's lines in a lock file: its version and hashes."""
+    found = re.search(rf"^{re.escape(package)}==(?:.*\\\n)*.*\n", lock, re.MULTILINE)
+    return found.group() if found is not None else None
 
 
 def _install(install: Sequence[str], lock: Path) -> bool:
