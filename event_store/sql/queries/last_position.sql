@@ -4,4 +4,4 @@
 --
 -- Caller   event_store/postgres.py, PostgresLog.last_position
 
-SELECT coalesce(max(e.position), 0) FROM {namespace}.events AS e WHERE e.partition = $1
+SELECT coalesce(max(e.position), 0) FROM {namespace}.{events} AS e WHERE e.partition = $1

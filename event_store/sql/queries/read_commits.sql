@@ -5,6 +5,6 @@
 -- Caller   event_store/postgres.py, PostgresLog.read_commits
 
 SELECT c.partition, c.first_position, c.last_position, c.recorded_at, c.hash, c.previous_hash, c.octets, c.marks
-  FROM {namespace}.commits AS c
+  FROM {namespace}.{commits} AS c
  WHERE c.partition = $1 AND c.last_position > $2
  ORDER BY c.last_position LIMIT $3

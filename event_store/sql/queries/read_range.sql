@@ -7,6 +7,6 @@
 
 SELECT e.partition, e.position, e.tenant, e.stream, e.version, e.id::text, e.type, e.schema_version, e.data,
        e.metadata, e.recorded_at
-  FROM {namespace}.events AS e
+  FROM {namespace}.{events} AS e
  WHERE e.partition = $1 AND e.position BETWEEN $2 AND $3
  ORDER BY e.position

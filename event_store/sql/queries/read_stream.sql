@@ -9,7 +9,7 @@
 SELECT n.partition, n.position, n.tenant, n.stream, n.version, n.id::text, n.type, n.schema_version, n.data, n.metadata,
        n.recorded_at
   FROM (SELECT e.*, sum(octet_length(e.data)::bigint + octet_length(e.metadata)) OVER (ORDER BY e.version) AS octets
-          FROM (SELECT e.* FROM {namespace}.events AS e
+          FROM (SELECT e.* FROM {namespace}.{events} AS e
                  WHERE e.partition = $1 AND e.tenant = $2 AND e.stream = $3 AND e.version > $4
                    -- Not to be looked up by position: that index holds everybody's events.
                    AND ($5::bigint IS NULL OR e.position <= $5)
