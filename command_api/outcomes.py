@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from command_api.state_cache import StateCache
 from event_store.log import Append, EventLog, Outcome
+from infra.failpoints import failpoint
 from infra.telemetry import Histogram, log, span
 from schemas.errors import OutcomeUnknown, ServiceError, StoreUnavailable
 
@@ -48,8 +49,11 @@ class Appender:
         with _seconds.time(), span("append", partition=partition, commands=len(appends)):
             for attempt in range(1, STORE_ATTEMPTS_MAX + 1):
                 try:
+                    failpoint("pipeline.before_append")
                     known = self._cache.mark(partition)
-                    return await self._log.append_batch(partition, appends, known=known)
+                    outcomes = await self._log.append_batch(partition, appends, known=known)
+                    failpoint("pipeline.after_commit")
+                    return outcomes
                 except OutcomeUnknown:
                     return await self._find_out(partition, appends)
                 except StoreUnavailable:

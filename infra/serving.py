@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from infra.edge import Edge
 from infra.problems import encode_problem
 from infra.telemetry import log
-from schemas.errors import HeadersTooLarge, MalformedRequest, ServiceError
+from schemas.errors import BadDefinition, HeadersTooLarge, MalformedRequest, ServiceError
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_SECONDS_MAX = 10.0
@@ -169,10 +169,11 @@ async def serve(edge: Edge, *, host: str, port: int) -> None:
     Serve an API until the process is told to end.
 
     Raises:
-        OSError: The port is taken.
+        BadDefinition: The port is taken.
     """
     server = server_of(edge, host=host, port=port)
     try:
         await server.serve()
     except SystemExit as error:  # what uvicorn makes of a port that is taken
-        raise OSError(f"nothing can listen on {host}:{port}; is something running there already?") from error
+        problem = f"nothing can listen on {host}:{port}; is something running there already?"
+        raise BadDefinition(f"port {port}", problem) from error
