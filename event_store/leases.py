@@ -73,7 +73,8 @@ class Leases:
         self.partitions = list(partitions)
         self._pool = pool
         self._sql = partial(load_sql, "event_store", namespace=namespace)
-        self._renewal = f"SELECT partition, surplus FROM {namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
+        call = f"{namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
+        self._renewal = f"SELECT partition, surplus FROM {call}"
         self.valid_until = 0.0
         """Until when, on this process's monotonic clock, the leases held are certain."""
 

@@ -14,6 +14,7 @@ from event_store.status import read_status, worst_lag_seconds
 from infra.pools import open_pool
 from infra.running import require_store
 from infra.settings import Settings, load_settings
+from infra.telemetry import start_telemetry
 
 DOES_NOT_HOLD = 1
 
@@ -30,6 +31,7 @@ def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print heads, positions, lag, generations, builds, and what each waits for."""
+    start_telemetry(role="status", level="WARNING")
     status = asyncio.run(_read(require_store(load_settings())))
     if as_json:
         print(orjson.dumps(status).decode())

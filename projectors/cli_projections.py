@@ -11,6 +11,7 @@ from rich.table import Table
 
 from infra.running import require_store
 from infra.settings import load_settings
+from infra.telemetry import start_telemetry
 from projectors.app import ReadSide, open_read_side
 from projectors.build import Build, Workshop
 from projectors.dead_letters import document_of, place_of, read_parked
@@ -90,6 +91,7 @@ def drop_command(
 
 
 async def _with_side(work: Callable[[ReadSide], Awaitable[Any]]) -> Any:
+    start_telemetry(role="projections", level="WARNING")
     async with open_read_side(require_store(load_settings()), name="projections") as side:
         return await work(side)
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from infra.running import require_store
 from infra.settings import Settings, load_settings
+from infra.telemetry import start_telemetry
 from projectors.app import ReadSide, open_read_side
 from projectors.build import Build, Built, Workshop
 from projectors.history import positions_at
@@ -50,6 +51,7 @@ def replay_command(
 ) -> None:
     """Build projections anew from the log, beside the live ones, and swap them in when they have caught up."""
     settings = require_store(load_settings())
+    start_telemetry(role="replay", level="WARNING")
     if every == bool(names):
         raise MalformedRequest("name projections, or give --all")
     if (as_of is None) != (into is None):

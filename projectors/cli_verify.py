@@ -11,6 +11,7 @@ from rich.table import Table
 from event_store.integrity import LogReport, verify_log
 from infra.running import require_store
 from infra.settings import Settings, load_settings
+from infra.telemetry import start_telemetry
 from projectors.app import open_read_side
 from projectors.verify import ProjectionReport, verify_projections
 
@@ -32,6 +33,7 @@ def verify_command(
 ) -> None:
     """Recompute the log's chain, fold the log, and compare every live row; name the first difference."""
     settings = require_store(load_settings())
+    start_telemetry(role="verify", level="WARNING")
     both = log == projections
     report = asyncio.run(_verify(settings, log=log or both, projections=projections or both, sample=sample))
     if as_json:

@@ -155,7 +155,9 @@ class projecting:  # noqa: N801 (a block, named as one)
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", required=True, help="a PostgreSQL server's maintenance database")
     parser.add_argument("--events", type=int, default=60_000)
     given = parser.parse_args()

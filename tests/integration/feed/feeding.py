@@ -49,7 +49,9 @@ class Taken(Consumer):
 class Feeding:
     """A log with a broker of its own namespace."""
 
-    def __init__(self, store_url: str, broker_url: str, namespace: str, log: PostgresLog, pool: Any, watch: HeadWatch):
+    def __init__(
+        self, store_url: str, broker_url: str, namespace: str, log: PostgresLog, pool: Any, watch: HeadWatch
+    ):
         self.store_url, self.broker_url, self.namespace = store_url, broker_url, namespace
         self.log, self.pool, self.watch = log, pool, watch
         self.checkpoints = Checkpoints(pool, namespace)

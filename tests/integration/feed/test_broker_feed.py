@@ -1,17 +1,20 @@
-"""Whatever the broker loses, repeats, reorders or makes up, a consumer is given the log: each position once, in order."""
+"""Whatever the broker loses, repeats or makes up, a consumer is given the log: each position once, in order."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aio_pika import Message
 
 from event_store.feed_messages import decode_message, encode_message, messages_of
+from event_store.integrity import commit_hash, leaf_hash, micros
+from event_store.log import Commit, Page
 from event_store.topology import dead_name
 from infra.failpoints import arm
-from schemas.envelope import BEGINNING
+from schemas.envelope import BEGINNING, RecordedEvent
 from tests.integration.feed.feeding import Feeding, feeding
+from tests.integration.projectors.accounts import NOW
 
 
 @pytest.fixture
@@ -62,11 +65,7 @@ async def test_lost_doubled_and_shuffled_messages_change_nothing(system: Feeding
     for _ in range(40):
         last = await system.append(5)
     page = await system.log.read_page(system.partition, BEGINNING, events_max=10_000)
-    bodies = [
-        encode_message(part)
-        for commit_page in [page]
-        for part in _one_message_a_commit(commit_page)
-    ]  # fmt: skip
+    bodies = [encode_message(part) for part in _one_message_a_commit(page)]
     assert len(bodies) == 40
     mischief = [body for body in bodies for _ in range(chance.choice([0, 1, 1, 2]))]
     for index in range(0, len(mischief) - 3, 2):
@@ -75,7 +74,9 @@ async def test_lost_doubled_and_shuffled_messages_change_nothing(system: Feeding
     async with system.consuming():
         async with system.channel() as channel:
             for body in mischief:
-                await channel.default_exchange.publish(Message(body), routing_key=system.queue, mandatory=False)
+                await channel.default_exchange.publish(
+                    Message(body), routing_key=system.queue, mandatory=False
+                )
         await system.reached(last)
         system.exact(last)
 
@@ -87,7 +88,7 @@ async def test_forged_messages_are_refused_and_the_truth_is_read_from_the_log(sy
     mark = system.taken.pages[-1].end
     page = await system.log.read_page(system.partition, mark, events_max=100)
     forged_data = page.events[0]._replace(data=b'{"cents":1000000,"source":"cash"}')
-    changed = type(page)(page.partition, page.after, [forged_data, *page.events[1:]], page.end, page.commits)
+    changed = Page(page.partition, page.after, [forged_data, *page.events[1:]], page.end, page.commits)
     honest = encode_message(page)
     bodies = [
         b"not a message",
@@ -100,7 +101,9 @@ async def test_forged_messages_are_refused_and_the_truth_is_read_from_the_log(sy
     async with system.consuming():
         async with system.channel() as channel:
             for body in bodies:
-                await channel.default_exchange.publish(Message(body), routing_key=system.queue, mandatory=False)
+                await channel.default_exchange.publish(
+                    Message(body), routing_key=system.queue, mandatory=False
+                )
         await system.reached(position)
         system.exact(position)
         assert all(b"1000000" not in event.data for page in system.taken.pages for event in page.events)
@@ -146,11 +149,6 @@ async def test_a_relay_that_fails_at_any_step_skips_nothing(system: Feeding, fai
 
 def test_a_message_carries_whole_commits_and_every_byte(  # I08
 ) -> None:
-    from event_store.integrity import commit_hash, leaf_hash, micros
-    from event_store.log import Commit, Page
-    from schemas.envelope import RecordedEvent
-    from tests.integration.projectors.accounts import NOW
-
     event = RecordedEvent(1, 1, "t", "accounts/é", 1, "0191", "Opened", 1, b'{"a":"\xc3\xa9"}', b"{}", NOW)
     hash_ = commit_hash(bytes(32), 1, 1, 1, micros(NOW), [leaf_hash(event, micros(NOW))])
     commit = Commit(1, 1, 1, NOW, hash_, bytes(32))
@@ -158,18 +156,16 @@ def test_a_message_carries_whole_commits_and_every_byte(  # I08
     assert [decode_message(encode_message(part)) for part in messages_of(page)] == [page]
 
 
-def _one_message_a_commit(page):  # type: ignore[no-untyped-def]
+def _one_message_a_commit(page: Page) -> Iterator[Page]:
     after, start = page.after, 0
     for commit in page.commits:
         count = commit.last_position - commit.first_position + 1
-        yield type(page)(page.partition, after, page.events[start : start + count], commit.mark, [commit])
+        yield Page(page.partition, after, page.events[start : start + count], commit.mark, [commit])
         after, start = commit.mark, start + count
 
 
-def _consistent_forgery(page):  # type: ignore[no-untyped-def]
+def _consistent_forgery(page: Page) -> bytes:
     """A forgery whose hashes hold, made by one who knows the algorithm."""
-    from event_store.integrity import commit_hash, leaf_hash, micros
-
     commits, previous, start = [], page.after.hash, 0
     for commit in page.commits:
         count = commit.last_position - commit.first_position + 1
@@ -178,13 +174,15 @@ def _consistent_forgery(page):  # type: ignore[no-untyped-def]
         made = commit_hash(previous, page.partition, commit.first_position, commit.last_position, at, leaves)
         commits.append(commit._replace(hash=made, previous_hash=previous))
         previous, start = made, start + count
-    return encode_message(type(page)(page.partition, page.after, page.events, commits[-1].mark, commits))
+    return encode_message(Page(page.partition, page.after, page.events, commits[-1].mark, commits))
 
 
-def _from_the_future(page):  # type: ignore[no-untyped-def]
+def _from_the_future(page: Page) -> Page:
     commits = [
-        commit._replace(first_position=commit.first_position + 1000, last_position=commit.last_position + 1000)
+        commit._replace(
+            first_position=commit.first_position + 1000, last_position=commit.last_position + 1000
+        )
         for commit in page.commits
     ]
     after = page.after._replace(position=page.after.position + 1000)
-    return type(page)(page.partition, after, page.events, commits[-1].mark, commits)
+    return Page(page.partition, after, page.events, commits[-1].mark, commits)

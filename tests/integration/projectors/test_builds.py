@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 import pytest
 
 from infra.failpoints import FailpointReached, arm
+from projectors.app import ReadSide
 from projectors.build import BeingBuilt, Build, Workshop
 from projectors.generations import Generation
+from projectors.upkeep import Upkeep
 from projectors.verify import verify_projections
 from tests.integration.projectors.accounts import (
     TENANT,
@@ -19,20 +22,22 @@ from tests.integration.projectors.accounts import (
     read_side,
     running_projector,
 )
-from tests.toy import AccountBalances, AccountClosed, AccountOpened, Deposited
+from tests.toy import AccountClosed, AccountOpened, Deposited
 
 
 @pytest.fixture(autouse=True)
-def _disarmed():
+def _disarmed() -> Iterator[None]:
     yield
     arm("")
 
 
-def _build(side) -> Build:
-    return Build(Workshop(side.log, side.registry, side.generations, side.checkpoints), AccountBalances)
+def _build(side: ReadSide) -> Build:
+    return Build(
+        Workshop(side.log, side.registry, side.generations, side.checkpoints), side.kinds["account-balances"]
+    )
 
 
-async def _some_accounts(side) -> int:
+async def _some_accounts(side: ReadSide) -> int:
     await append_all(side.log, [(f"a{number % 50}", Deposited(cents=number)) for number in range(500)])
     return await append(side.log, "z", AccountOpened(owner="Zo"), AccountClosed())
 
@@ -111,7 +116,7 @@ async def test_a_build_that_was_killed_goes_on_where_it_was(store_url: str) -> N
 
 async def test_only_one_process_builds_a_projection(store_url: str) -> None:
     async with read_side(store_url) as side:
-        await side.generations.open_first(AccountBalances)
+        await side.generations.open_first(side.kinds["account-balances"])
         await _some_accounts(side)
         first = _build(side)
         async with first._alone():
@@ -132,8 +137,6 @@ async def test_the_generation_before_can_be_brought_back(store_url: str) -> None
 
 
 async def test_a_newer_version_is_built_by_itself(store_url: str) -> None:
-    from projectors.upkeep import Upkeep
-
     async with read_side(store_url) as side:
         async with running_projector(side):
             await caught_up(side, await _some_accounts(side))

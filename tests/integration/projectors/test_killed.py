@@ -99,9 +99,11 @@ async def test_a_successor_on_the_same_machine_does_not_wait_for_the_lease(  # F
         async with projector(store_url, redis_url, tmp_path / "log"):
 
             async def held_by_one() -> bool:
-                return await side.pool.fetchval(
-                    "SELECT count(DISTINCT holder) = 1 AND count(*) = 8 FROM everfold.leases "
-                    "WHERE group_name = 'projections'"
+                return bool(
+                    await side.pool.fetchval(
+                        "SELECT count(DISTINCT holder) = 1 AND count(*) = 8 FROM everfold.leases "
+                        "WHERE group_name = 'projections'"
+                    )
                 )
 
             await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
