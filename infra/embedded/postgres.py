@@ -48,6 +48,9 @@ COMMON: Mapping[str, str] = {
     "max_wal_senders": "8",
     "hot_standby": "on",
     "checkpoint_timeout": "15min",
+    "wal_buffers": "16MB",
+    "random_page_cost": "1.1",  # not a spinning disk
+    "jit": "off",  # our statements are many and short
     "max_parallel_workers_per_gather": "1",
     "log_min_messages": "warning",
     "timezone": "UTC",
