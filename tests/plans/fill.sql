@@ -46,8 +46,8 @@ SELECT 'demo', CASE WHEN n % 2 = 0 THEN 'HOT' ELSE 'I' || n % 997 END, CASE WHEN
        lpad(to_hex(n), 16, '0'), convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
   FROM generate_series(1, 100000) AS n;
 
-INSERT INTO {lot_traces}.holds (tenant, item_id, recall_id, lots, is_open, doc, position, commit_hash)
-SELECT 'demo', 'I' || n % 997, 'R' || n, CASE WHEN n % 2 = 0 THEN ARRAY['L' || n] END, n % 3 = 0, '{}', n, '\x00'
+INSERT INTO {lot_traces}.holds (tenant, item_id, recall_id, doc, position, commit_hash)
+SELECT 'demo', 'I' || n % 997, 'R' || n, '{"lots":null,"is_open":false}', n, '\x00'
   FROM generate_series(1, 2000) AS n;
 
 INSERT INTO {items}.rows (tenant, item_id, name, doc, position, commit_hash)

@@ -1,8 +1,8 @@
 -- lot-traces: one row for each lot, one for each of its movements, and one for each item that a recall holds.
 --
---   at        of movements: the position in the log, in hexadecimal of one width, so that text sorts as numbers
---   lots      of holds: those that the recall holds; null: all of the item's, also those still to come
---   is_open   of holds: whether the recall is; a closed one holds a lot until each of its sites has released it
+--   at     of movements: the position in the log, in hexadecimal of one width, so that text sorts as numbers
+--   doc    of holds: `lots`, those that the recall holds; null: all of the item's, also those still to come; and
+--          `is_open`, whether the recall is; a closed one holds a lot until each of the lot's sites has released it
 --
 -- Read by  query_api/supply/lots.py: `traces` is the answer but for its movements
 
@@ -31,8 +31,6 @@ CREATE TABLE {schema}.holds (
     tenant      text COLLATE "C" NOT NULL,
     item_id     text COLLATE "C" NOT NULL,
     recall_id   text COLLATE "C" NOT NULL,
-    lots        text[] COLLATE "C",
-    is_open     boolean NOT NULL,
     doc         bytea NOT NULL,
     position    bigint NOT NULL,
     commit_hash bytea NOT NULL,
@@ -41,13 +39,26 @@ CREATE TABLE {schema}.holds (
 
 CREATE VIEW {schema}.traces AS
 SELECT lot.tenant, lot.item_id, lot.lot,
-       convert_to((trace.body - 'released' || jsonb_build_object('on_hold', held.on_hold, 'recalls', held.recalls))::text, 'UTF8') AS doc
+       convert_to(
+           (trace.body - 'released' || jsonb_build_object('on_hold', held.on_hold, 'recalls', held.recalls))::text, 'UTF8'
+       ) AS doc
   FROM {schema}.rows AS lot
- CROSS JOIN LATERAL (SELECT convert_from(lot.doc, 'UTF8')::jsonb AS body) AS trace
+ CROSS JOIN LATERAL (
+       SELECT convert_from(lot.doc, 'UTF8')::jsonb AS body
+       ) AS trace
  CROSS JOIN LATERAL (
        SELECT coalesce(jsonb_agg(hold.recall_id ORDER BY hold.recall_id), '[]') AS recalls,
-              coalesce(bool_or(hold.is_open OR NOT jsonb_path_query_array(trace.body, '$.stock[*].site_id')
-                                                   <@ coalesce(trace.body -> 'released' -> hold.recall_id, '[]')), false) AS on_hold
-         FROM {schema}.holds AS hold
-        WHERE hold.tenant = lot.tenant AND hold.item_id = lot.item_id AND (hold.lots IS NULL OR lot.lot = ANY (hold.lots))
+              coalesce(
+                  bool_or(
+                      (hold.body -> 'is_open')::boolean
+                      OR NOT jsonb_path_query_array(trace.body, '$.stock[*].site_id')
+                             <@ coalesce(trace.body -> 'released' -> hold.recall_id, '[]')
+                  ), false
+              ) AS on_hold
+         FROM (
+              SELECT recall_id, convert_from(doc, 'UTF8')::jsonb AS body
+                FROM {schema}.holds
+               WHERE tenant = lot.tenant AND item_id = lot.item_id
+              ) AS hold
+        WHERE hold.body -> 'lots' = 'null' OR hold.body -> 'lots' ? lot.lot
        ) AS held;
