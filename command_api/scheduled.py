@@ -5,16 +5,14 @@ Times are the database's, so a clock that is set forward or back does no harm. A
 transaction that moves its workflow's checkpoint, and its command has a key of its own, so a crash between sending
 and forgetting it sends the same command again and gets the first answer. It is fired by whoever holds the
 partition, and not before the workflow has taken up everything that was recorded before the timer's time: what a
-backlog of ours holds back may be the very event that would have forgotten it.
+backlog of ours holds back may be the very event that would have forgotten it. When that is, `timekeeper.py` knows.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -31,8 +29,6 @@ from schemas import Command
 from schemas.errors import BadDefinition, ServiceError
 from schemas.registry import Registry
 
-LOOK_SECONDS_MAX = 1.0
-LOOK_SECONDS_MIN = 0.05
 DUE_MAX = 500
 """Timers that are fired together."""
 POSTPONE_SECONDS_MIN, POSTPONE_SECONDS_MAX = 0.5, 300.0
@@ -194,85 +190,3 @@ class Firing:
                 "scheduled command not accepted",
                 workflow=self.workflow.name, command=timer.command, key=timer.key, error=str(answer.error),
             )  # fmt: skip
-
-
-class HasTimers(Protocol):
-    """A workflow in a partition that this process holds."""
-
-    workflow_name: str
-    partition: int
-
-    async def fire_due(self, now: datetime) -> bool:
-        """Fire what is due at a time; say whether it was all that was due."""
-        ...
-
-    async def take_released(self) -> None:
-        """Take up set-aside events that an operator lets go on."""
-        ...
-
-
-class Timekeeper:
-    """Looks for what is due, for all workflows and partitions that this process holds."""
-
-    def __init__(self, pool: "asyncpg.Pool[Any]", namespace: str) -> None:
-        self._pool = pool
-        self._sql = partial(load_sql, "command_api", namespace=namespace)
-        self._members: dict[tuple[int, str], HasTimers] = {}
-        self._wake = asyncio.Event()
-
-    def join(self, member: HasTimers) -> None:
-        """Look after a member's timers from now on."""
-        self._members[member.partition, member.workflow_name] = member
-        self._wake.set()
-
-    def leave(self, member: HasTimers) -> None:
-        """Look after a member's timers no longer, unless another has taken its place."""
-        if self._members.get((member.partition, member.workflow_name)) is member:
-            del self._members[member.partition, member.workflow_name]
-
-    def changed(self) -> None:
-        """Look again: a timer was set that may be nearer than the others."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Fire timers until cancelled."""
-        while True:
-            try:
-                seconds = await self._turn()
-            except (
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-                TimeoutError,
-                ServiceError,
-            ) as error:
-                log.warning("timers not looked at", error=repr(error))
-                seconds = LOOK_SECONDS_MAX
-            with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._wake.wait(), max(LOOK_SECONDS_MIN, min(seconds, LOOK_SECONDS_MAX))
-                )
-            self._wake.clear()
-
-    async def _turn(self) -> float:
-        """Fire what is due now; return how many seconds there are until something is."""
-        if not self._members:
-            return LOOK_SECONDS_MAX
-        partitions, workflows = zip(*self._members, strict=True)
-        rows = await self._pool.fetch(self._sql("sql/next_due.sql"), partitions, workflows)
-        due = {
-            member: row["now"]
-            for row in rows
-            if row["seconds"] <= 0
-            and (member := self._members.get((row["partition"], row["workflow"]))) is not None
-        }
-        complete = await asyncio.gather(*(member.fire_due(now) for member, now in due.items()))
-        await self._take_released(partitions, workflows)
-        if due:
-            return LOOK_SECONDS_MIN if all(complete) else LOOK_SECONDS_MIN * 5
-        return min((float(row["seconds"]) for row in rows), default=LOOK_SECONDS_MAX)
-
-    async def _take_released(self, partitions: Sequence[int], workflows: Sequence[str]) -> None:
-        rows = await self._pool.fetch(self._sql("sql/released_members.sql"), partitions, workflows)
-        members = (self._members.get((row["partition"], row["workflow"])) for row in rows)
-        await asyncio.gather(*(member.take_released() for member in members if member is not None))

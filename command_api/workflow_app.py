@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from command_api.app import rules_of
 from command_api.pipeline import Pipeline
-from command_api.scheduled import Timekeeper
+from command_api.timekeeper import Timekeeper
 from command_api.workflow import Workflow
 from command_api.workflow_runner import Surroundings, WorkflowMembers
 from command_api.workflow_store import open_workflows

@@ -16,7 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from command_api.scheduled import DUE_MAX, Firing, ScheduledCommands, Timekeeper
+from command_api.scheduled import DUE_MAX, Firing, ScheduledCommands
+from command_api.timekeeper import Timekeeper
 from command_api.workflow import Trigger, Workflow
 from command_api.workflow_carrier import PipelineCarrier, Sender
 from command_api.workflow_rounds import Cause, Effects, Rounds, Take
@@ -27,11 +28,14 @@ from event_store.feed import until
 from event_store.log import EventLog, Page
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
+from schemas import Event
 from schemas.envelope import Metadata, RecordedEvent
 from schemas.errors import UnknownEvent
 from schemas.registry import Registry
 
 KIND = "workflow"
+Decoded = tuple[RecordedEvent, Sequence[Event]]
+"""An event as the log has it, and as what it is read today."""
 REACTIONS = Counter("everfold_workflow_reactions_total", "Reactions of workflows", ["workflow", "outcome"])
 
 
@@ -73,32 +77,34 @@ class WorkflowMember(Member):
         Raises:
             Held: An event is in it that this program does not know; what comes before it has been taken.
         """
-        known, held = self._known(page)
-        if known.end.position > known.after.position:
+        decoded, unknown = self._decode(page)
+        if unknown is not None:
+            page = until(page, unknown.position - 1)
+            decoded = [(event, facts) for event, facts in decoded if event.position <= page.end.position]
+        if page.end.position > page.after.position:
             async with self._busy:
-                await self._take(known)
-        if held is not None:
-            raise held
+                await self._take(page, decoded)
+        if unknown is not None:
+            raise unknown
 
-    def _known(self, page: Page) -> tuple[Page, Held | None]:
-        """Return the commits before the first event that this program does not know."""
+    def _decode(self, page: Page) -> tuple[Sequence[Decoded], Held | None]:
+        """Return the events that the workflow reacts to, up to the first that this program does not know."""
+        decoded: list[Decoded] = []
         for event in page.events:
             if event.type in self.workflow.reactions:
                 try:
-                    self._around.registry.decode(event.type, event.schema_version, event.data)
+                    facts = self._around.registry.decode(event.type, event.schema_version, event.data)
                 except UnknownEvent as unknown:
-                    return until(page, event.position - 1), Held(
-                        self.workflow_name, self.partition, event.position, str(unknown)
-                    )
-        return page, None
+                    return decoded, Held(self.workflow_name, self.partition, event.position, str(unknown))
+                decoded.append((event, facts))
+        return decoded, None
 
-    async def _take(self, page: Page) -> None:
-        reacted = [event for event in page.events if event.type in self.workflow.reactions]
+    async def _take(self, page: Page, decoded: Sequence[Decoded]) -> None:
         effects, noted = Effects(), set[int]()
-        if reacted:
-            loaded = await self._store.load(reacted[0].position, reacted[-1].position)
-            with span("workflow", workflow=self.workflow_name, partition=self.partition, events=len(reacted)):
-                effects, noted = await self._react(list(self._takes(reacted, loaded.now)), loaded)
+        if decoded:
+            loaded = await self._store.load(decoded[0][0].position, decoded[-1][0].position)
+            with span("workflow", workflow=self.workflow_name, partition=self.partition, events=len(decoded)):
+                effects, noted = await self._react(list(self._takes(decoded, loaded.now)), loaded)
         failpoint("workflow.before_commit")
         pool, checkpoints = self._around.pool, self._around.checkpoints
         async with pool.acquire() as connection, connection.transaction():
@@ -109,11 +115,10 @@ class WorkflowMember(Member):
         failpoint("workflow.after_commit")
         self._note(effects)
 
-    def _takes(self, events: Sequence[RecordedEvent], now: datetime) -> Iterator[Take]:
-        for event in events:
+    def _takes(self, decoded: Sequence[Decoded], now: datetime) -> Iterator[Take]:
+        for event, facts in decoded:
             metadata = Metadata.decode(event.metadata)
-            decoded = self._around.registry.decode(event.type, event.schema_version, event.data)
-            for part, today in enumerate(decoded):
+            for part, today in enumerate(facts):
                 if today.type in self.workflow.reactions:
                     trigger = Trigger(
                         today, event.stream, event.version, event.position, event.recorded_at,
@@ -162,23 +167,24 @@ class WorkflowMember(Member):
                 if len(due) < DUE_MAX:
                     return up_to_date
 
-    async def take_released(self) -> None:
+    async def take_released(self) -> bool:
         """Take up set-aside events that an operator lets go on, key by key, oldest first."""
         async with self._busy:
             released = await self._store.released()
             if not released:
-                return
+                return True
             positions = sorted({parked.position for parked in released})
             places = {parked.place for parked in released}
             loaded = await self._store.load(positions[0], positions[-1])
-            events = [
-                event
+            decode = self._around.registry.decode
+            decoded = [
+                (event, decode(event.type, event.schema_version, event.data))
                 for position in positions
                 for event in await self._around.event_log.read_range(self.partition, position, position)
             ]
             takes = [
                 take
-                for take in self._takes(events, loaded.now)
+                for take in self._takes(decoded, loaded.now)
                 if (take.trigger.tenant, self.workflow.key(take.trigger)) in places
             ]
             loaded = loaded._replace(held=loaded.held - places)
@@ -188,6 +194,7 @@ class WorkflowMember(Member):
                 await self._timers.write(connection, effects.timers)
                 await self._store.write(connection, effects, sorted(noted))
             self._note(effects)
+            return True
 
     async def close(self) -> None:
         """Let go of the timers."""

@@ -3,7 +3,7 @@
 --   $1 partitions, $2 workflows    one element per pair that the caller holds
 --
 -- Returns  the pairs that have a timer: partition, workflow, seconds until then (0 or less: now), and the time now
--- Caller   command_api/scheduled.py, Timekeeper
+-- Caller   command_api/timekeeper.py, Timekeeper
 
 SELECT h.partition, h.workflow, clock_timestamp() AS now,
        extract(epoch FROM next.try_at - clock_timestamp())::double precision AS seconds

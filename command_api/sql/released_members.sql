@@ -3,7 +3,7 @@
 --   $1 partitions, $2 workflows    one element per pair that the caller holds
 --
 -- Returns  the pairs with a key whose first event has no error any more
--- Caller   command_api/scheduled.py, Timekeeper
+-- Caller   command_api/timekeeper.py, Timekeeper
 
 SELECT DISTINCT first.partition, first.workflow
   FROM (SELECT DISTINCT ON (p.partition, p.consumer, p.tenant, p.key)

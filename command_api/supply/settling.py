@@ -8,6 +8,7 @@ being confirmed is noticed, gives everything back, and may be tried again.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from command_api.workflow import Outcome, Read, Send, Step
@@ -45,7 +46,7 @@ class Order:
         """Return the order that was placed."""
         return cls(order_id, placed.site_id, placed.lines, placed.fulfilment == "partial")
 
-    @property
+    @cached_property
     def stocked(self) -> tuple[PlacedLine, ...]:
         """The lines that need a reservation."""
         return tuple(line for line in self.lines if line.stocked)
