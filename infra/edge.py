@@ -10,8 +10,8 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from os import urandom
 from typing import Any
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -131,10 +131,11 @@ class _Exchange:
             elif name == b"access-control-request-method":
                 self._preflight_for = value
         self.request_id = (
-            request_id if request_id and _REQUEST_ID.fullmatch(request_id) else uuid4().hex.encode()
+            request_id if request_id and _REQUEST_ID.fullmatch(request_id) else urandom(16).hex().encode()
         )
         if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
-            traceparent = b"00-%s-%s-00" % (uuid4().hex.encode(), uuid4().hex[:16].encode())
+            chance = urandom(24).hex().encode()
+            traceparent = b"00-%s-%s-00" % (chance[:32], chance[32:])
         self.traceparent = traceparent.decode()
         scope["everfold.request_id"] = self.request_id.decode()
         scope["everfold.traceparent"] = self.traceparent
