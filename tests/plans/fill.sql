@@ -64,8 +64,8 @@ SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 200), 'UTF8'
 
 INSERT INTO {daily_demand}.rows (tenant, day, currency, site_id, item_id, orders, units, placed, net, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       to_char(date '2025-01-01' + n % 500, 'YYYY-MM-DD'), 'EUR', 'S' || n / 500 % 7,
-       CASE WHEN n / 3500 = 0 THEN '' ELSE 'I' || lpad((n / 3500)::text, 5, '0') END, 3, 10, 1000, 900,
+       to_char(date '2025-01-01' + n / 210, 'YYYY-MM-DD'), 'EUR', 'S' || n / 30 % 7,
+       CASE WHEN n % 30 = 1 THEN '' ELSE 'I' || lpad((n % 30)::text, 5, '0') END, 3, 10, 1000, 900,
        convert_to(repeat('x', 60), 'UTF8'), n, '\x00'
   FROM generate_series(0, 104999) AS n;
 
