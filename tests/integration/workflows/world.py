@@ -32,6 +32,7 @@ class World:
 
     def __init__(self, settings: Settings, event_log: PostgresLog, pipeline: Pipeline, pool: Any) -> None:
         self.settings, self.log, self.pipeline, self.pool = settings, event_log, pipeline, pool
+        self.schema = settings.namespace
         self.registry = load_registry(load_domains(settings.domains))
         self.principal = Principal(TENANT, "tester", ("admin", "clerk", "warehouse", "quality"))
 
@@ -77,7 +78,7 @@ class World:
     async def count(self, *kinds: type[Event], tenant: str = TENANT) -> int:
         """Return how many events of some types a tenant has."""
         found: int = await self.fetch(
-            "SELECT count(*) FROM everfold.events WHERE partition = $1 AND tenant = $2 AND type = ANY ($3)",
+            f"SELECT count(*) FROM {self.schema}.events WHERE partition = $1 AND tenant = $2 AND type = ANY ($3)",
             await self.partition(tenant), tenant, [kind.type for kind in kinds],
         )  # fmt: skip
         return found
@@ -101,12 +102,12 @@ class World:
 
         async def caught_up() -> bool:
             behind = await self.fetch(
-                """
+                f"""
                 SELECT count(*) FROM unnest($2::text[]) AS w (name)
-                  LEFT JOIN everfold.checkpoints AS c
+                  LEFT JOIN {self.schema}.checkpoints AS c
                     ON c.kind = 'workflow' AND c.consumer = w.name AND c.partition = $1
                  WHERE c.position IS NULL OR c.position < (
-                       SELECT max(last_position) FROM everfold.commits WHERE partition = $1)
+                       SELECT max(last_position) FROM {self.schema}.commits WHERE partition = $1)
                 """,
                 partition, list(workflows),
             )  # fmt: skip
@@ -128,9 +129,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(store_url: str, *, domains: str) -> AsyncIterator[World]:
+async def open_world(store_url: str, *, domains: str, **given: Any) -> AsyncIterator[World]:
     """Connect to a migrated database."""
-    settings = load_settings(store_url=store_url, domains=domains, redis_url=None, broker_url="log")
+    defaults = {"redis_url": None, "broker_url": "log"}
+    settings = load_settings(**(defaults | given), store_url=store_url, domains=domains)
     loaded = load_domains(settings.domains)
     async with (
         PostgresLog(settings.store_urls, settings.namespace) as event_log,
