@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from infra.testing.log import Recorded
-from tests.integration.supply.told import OTHER_TENANT, Told, settings_of, telling
+from schemas.supply.stock import ReceiveStock
+from tests.integration.supply.told import ODD_LOT, OTHER_TENANT, Told, settings_of, telling
 from tests.services import REDIS_DATABASES, create_database, drop_database
 from tests.unit.supply.story import Story
 
@@ -38,6 +39,7 @@ def events_of(seed: int) -> list[Recorded]:
     story = Story(seed)
     for _ in range(STEPS):
         story.step()
+    story.carry_out(ReceiveStock(site_id="S1", item_id="LOT", lot=ODD_LOT, quantity=5))
     for _ in range(ORDERS_AT_ONCE):
         story.carry_out(story.place())
     return story.log.events

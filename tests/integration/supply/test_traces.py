@@ -9,7 +9,7 @@ import pytest
 
 from projectors.supply.lot_traces import LotTraces
 from schemas.supply import views
-from tests.integration.supply.told import Told
+from tests.integration.supply.told import ODD_LOT, Told
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -49,8 +49,16 @@ async def test_a_trace_is_the_lots_row_with_its_movements_and_holds(told: Told) 
             "items": movements[item_id, lot],
             "next": None,
         }
-        assert await told.walk(f"/v1/lots/{item_id}/{lot}/trace", limit=4) == movements[item_id, lot]
+        assert (
+            await told.walk(f"/v1/lots/{item_id}/{quote(lot, safe=str())}/trace", limit=4)
+            == movements[item_id, lot]
+        )
     assert held > 0
+
+
+async def test_a_lot_is_found_by_whatever_its_label_says(told: Told) -> None:
+    trace = await trace_of(told, "LOT", ODD_LOT)
+    assert (trace["lot"], trace["totals"]["received"]) == (ODD_LOT, 5)
 
 
 async def test_a_lot_that_never_was_is_not_found(told: Told) -> None:

@@ -29,6 +29,8 @@ from schemas.position import position_of
 from tests.integration.projectors.accounts import running_projector
 
 TENANT, OTHER_TENANT = "demo", "other"
+ODD_LOT = 'a/b c?d#e%2F"\\~'
+"""What a label may say and a path may not, as it stands."""
 PAGE_EVENTS_MAX = 100_000
 APPENDS_MAX = 500
 
