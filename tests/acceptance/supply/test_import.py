@@ -11,6 +11,8 @@ from infra.system import RunningSystem
 from tests.load import Connection
 from tests.system import caught_up, facts, tool
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
+
 ORDERS = 60
 
 

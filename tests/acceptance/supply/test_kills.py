@@ -10,6 +10,8 @@ from tests.acceptance.kills import kill
 from tests.load import Connection, Request, run_clients
 from tests.system import caught_up, facts
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
+
 CLIENTS = 32
 COMMANDS_PER_CLIENT = 60
 ITEMS = 8

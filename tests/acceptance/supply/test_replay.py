@@ -9,6 +9,8 @@ from infra.system import RunningSystem
 from tests.load import Connection, Request, run_clients
 from tests.system import caught_up, tool
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
+
 ITEMS = 20
 
 
