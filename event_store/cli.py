@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from event_store.migrate import Migration, migrate_all
 from event_store.postgres import PostgresLog
@@ -83,23 +81,24 @@ def history_document(event: RecordedEvent) -> dict[str, Any]:
 async def _history(settings: Settings, tenant: str, stream: str, *, as_json: bool) -> None:
     async with PostgresLog(settings.store_urls, settings.namespace) as log:
         printed = 0
-        table = Table("version", "position", "recorded at", "actor", "type", "data", box=None)
         async for event in log.read_stream(tenant, stream):
-            document = history_document(event)
             printed += 1
+            document = history_document(event)
             if as_json:
                 print('{"items": [' if printed == 1 else ",", orjson.dumps(document).decode(), sep="", end="")
             else:
-                table.add_row(
-                    str(event.version), str(event.position), document["recorded_at"], document["actor"],
-                    f"{event.type} v{event.schema_version}", event.data.decode(),
-                )  # fmt: skip
+                print(_line(document))
         if not printed:
             raise NotFound(f"stream {stream} of tenant {tenant}")
         if as_json:
             print("]}")
-        else:
-            Console(soft_wrap=True).print(table)
+
+
+def _line(document: dict[str, Any]) -> str:
+    kind = f"{document['type']} v{document['schema_version']}"
+    who = " · ".join(filter(None, (document["actor"], document["command"], document["reason"])))
+    data = orjson.dumps(document["data"]).decode()
+    return f"{document['version']:>6}  {document['recorded_at']}  at {document['position']}  {kind}  {who}\n        {data}"
 
 
 def _sentence(migration: Migration) -> str:
