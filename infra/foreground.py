@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from infra.domains import load_domains
 from infra.embedded.process import end_with_parent as end_when_parent_ends
+from infra.roles import COMMAND_API, QUERY_API
 from infra.settings import Settings
 from infra.supervisor import say_on_error_output
-from infra.system import COMMAND_API, DEMO_TENANT, QUERY_API, RunningSystem, running_system
+from infra.system import DEMO_TENANT, RunningSystem, running_system
 
 
 def run_in_foreground(settings: Settings, *, end_with_parent: bool = False) -> None:

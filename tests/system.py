@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from infra.roles import command_line
 from infra.settings import Settings
-from infra.system import RunningSystem, command_line
+from infra.system import RunningSystem
 
 TOOL_SECONDS_MAX = 120.0
 

@@ -24,8 +24,9 @@ from client.http import Client
 from client.supply.generate import write_orders
 from client.supply.importer import Report
 from client.supply.importing import import_file
+from infra.roles import command_line
 from infra.settings import Settings
-from infra.system import RunningSystem, command_line, running_system
+from infra.system import RunningSystem, running_system
 
 CATCH_UP_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.2

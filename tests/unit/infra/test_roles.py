@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from infra.roles import environment_of, roles_of
 from infra.settings import Settings
-from infra.system import environment_of, roles_of
 from infra.up import settings_with_broker
 from schemas.errors import BadDefinition
 
