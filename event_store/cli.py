@@ -97,8 +97,8 @@ async def _history(settings: Settings, tenant: str, stream: str, *, as_json: boo
 def _line(document: dict[str, Any]) -> str:
     kind = f"{document['type']} v{document['schema_version']}"
     who = " · ".join(filter(None, (document["actor"], document["command"], document["reason"])))
-    data = orjson.dumps(document["data"]).decode()
-    return f"{document['version']:>6}  {document['recorded_at']}  at {document['position']}  {kind}  {who}\n        {data}"
+    first = f"{document['version']:>6}  {document['recorded_at']}  at {document['position']}  {kind}  {who}"
+    return f"{first.rstrip()}\n        {orjson.dumps(document['data']).decode()}"
 
 
 def _sentence(migration: Migration) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -163,7 +164,7 @@ async def checked(log: PostgresLog, url: str, run: Callable[[], Awaitable[int]])
     acknowledged = await run()
     connection = await asyncpg.connect(url)
     try:
-        stored, first, last = await connection.fetchrow(
+        ((stored, first, last),) = await connection.fetch(
             f"SELECT count(*), min(position), max(position) FROM {NAMESPACE}.events"
             f" WHERE partition = {PARTITION} AND position > $1", before
         )  # fmt: skip
@@ -186,9 +187,9 @@ async def measure(url: str, seconds: float = SECONDS, runs: int = RUNS) -> list[
             await by_batches(log, 50, 0.2, Measured("warm-up"))
             for _ in range(runs):
                 for count, measured in callers.items():
-                    await checked(log, url, lambda c=count, m=measured: by_callers(log, c, seconds, m))
+                    await checked(log, url, partial(by_callers, log, count, seconds, measured))
                 for size, measured in batches.items():
-                    await checked(log, url, lambda s=size, m=measured: by_batches(log, s, seconds, m))
+                    await checked(log, url, partial(by_batches, log, size, seconds, measured))
                     await plain_inserts(url, size, seconds, plain[size])
     finally:
         await admin.execute(f"DROP SCHEMA IF EXISTS {NAMESPACE} CASCADE")
