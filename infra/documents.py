@@ -1,5 +1,5 @@
 """
-How read models stand in Redis: keys, values, and the three scripts that change them. Shared by writer and
+How read models stand in Redis: keys, values, and the scripts that change them. Shared by writer and
 reader.
 
 Beside the documents of a projection's generation there is one *mark* for each partition: a range `start..end`
@@ -38,7 +38,7 @@ class Kind(Enum):
     GONE = b"x"
     """There is no such row (any more)."""
     PARKED = b"p"
-    """Events of the row's key are parked: ask the tables."""
+    """Events of the row's key are parked, or it was written in another way: ask the tables."""
 
 
 _KINDS = {kind.value: kind for kind in Kind}
@@ -161,9 +161,9 @@ class Scripts(Protocol):
         ...
 
 
-WRITE, FILL, BEGIN = (
+WRITE, FILL, BEGIN, DOUBT = (
     resources.files("infra").joinpath("lua", f"documents_{name}.lua").read_text()
-    for name in ("write", "fill", "begin")
+    for name in ("write", "fill", "begin", "doubt")
 )
 
 
@@ -235,6 +235,27 @@ class DocumentWriter:
                     *part.values(),
                 ],
             )
+
+    async def doubt(
+        self,
+        projection: str,
+        generation: int,
+        partition: int,
+        *,
+        checkpoint: CommitMark,
+        rows: Sequence[tuple[str, tuple[str, ...]]],
+    ) -> None:
+        """
+        Have readers ask the tables for rows (tenant and key) that were written outside of any batch.
+
+        Raises:
+            CacheAway: Redis does not answer.
+        """
+        place = Place(self._namespace, projection, generation)
+        keys = [place.document(tenant, key) for tenant, key in rows]
+        value = encode(Kind.PARKED, checkpoint)
+        arguments: list[bytes | str | int] = [checkpoint.position, DOCUMENT_SECONDS, value]
+        await self._redis.run(DOUBT, [place.mark(partition), *keys], arguments)
 
 
 def _chunks(values: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

@@ -14,7 +14,7 @@ from event_store.checkpoints import Connection
 from event_store.consumer import Held
 from event_store.feed import LogFeed, until
 from event_store.log import Page
-from infra.documents import DocumentWriter, Written
+from infra.documents import DocumentWriter
 from infra.redis import CacheAway, RedisCache
 from infra.sql import load_sql
 from projectors.app import ReadSide
@@ -102,23 +102,22 @@ class Mender:
             fold = await self.fold(place, mark.position, fold)
             if fold.error is not None:
                 return f"still cannot be folded: {fold.error}"
-            document = await self._write(connection, fold)
+            await self._write(connection, fold)
             await self._release(connection, place, partition)
-        await self._tell_cache(place, partition, mark, document)
+        await self._tell_cache(place, partition, mark)
         return f"folded from {fold.positions} events and written"
 
     async def _position(self, partition: int) -> int:
         found = await self._side.pool.fetch(self._sql("sql/marks.sql"), self._kind.name, self._generation)
         return next((row["position"] for row in found if row["partition"] == partition), 0)
 
-    async def _write(self, connection: Connection, fold: RowFold) -> bytes | None:
+    async def _write(self, connection: Connection, fold: RowFold) -> None:
         changes = changes_of(fold.folding, self._tables)
         table = self._tables[fold.place.table]
         if fold.row is None:
             await connection.execute(table.delete(), *table.key_arguments([fold.place]))
-            return None
+            return
         await self._writer.write_rows(connection, changes)
-        return changes[fold.place.table].written[0][2]
 
     async def _release(self, connection: Connection, place: Place, partition: int) -> None:
         await connection.execute(
@@ -131,23 +130,19 @@ class Mender:
             encode_key(place.key),
         )
 
-    async def _tell_cache(
-        self, place: Place, partition: int, mark: CommitMark, document: bytes | None
-    ) -> None:
-        """Put the row into the cache in place of what is there; where Redis is away the marks there stop counting."""
+    async def _tell_cache(self, place: Place, partition: int, mark: CommitMark) -> None:
+        """Have readers ask the tables: the live projector may have written to the cache since, so a value is late."""
         url = self._side.settings.redis_url
         if url is None or place.table != self._kind.document:
             return
         async with RedisCache(url.get_secret_value()) as redis:
             try:
-                await DocumentWriter(redis, self._side.settings.namespace).write(
+                await DocumentWriter(redis, self._side.settings.namespace).doubt(
                     self._kind.name,
                     self._generation,
                     partition,
-                    before=mark,
-                    after=mark,
-                    rows=[Written(place.tenant, place.key, document)],
-                    tenants={},
+                    checkpoint=mark,
+                    rows=[(place.tenant, place.key)],
                 )
             except CacheAway:
                 return

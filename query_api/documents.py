@@ -9,7 +9,7 @@ from typing import Protocol
 
 import orjson
 
-from infra.documents import Kind, Place, decode
+from infra.documents import Kind, Mark, Place, decode
 from query_api.answers import Answer, Asked, Prefixes, least
 from query_api.cache import Cache, CacheAway, document_value, mark_of
 from query_api.flights import Flights
@@ -79,13 +79,17 @@ class DocumentReader:
             self.projections
         )
         place = self._place(generation)
-        keys = (place.mark(asked.partition), place.document(asked.tenant, self._key(asked)))
+        keys = (
+            place.mark(asked.partition),
+            place.last_applied(asked.tenant),
+            place.document(asked.tenant, self._key(asked)),
+        )
         try:
-            mark_value, value = await cache.get(keys)
+            mark_value, last_value, value = await cache.get(keys)
         except CacheAway:
             return None
         mark, document = mark_of(mark_value), decode(value)
-        if mark is None or document is None or document.kind is Kind.PARKED:
+        if mark is None or document is None or document.kind is Kind.PARKED or not is_told(last_value, mark):
             return None
         reflected = document.reflects(mark)
         if reflected is None or reflected[0] < max(at_least, side.floor(name, generation, asked.partition)):
@@ -112,7 +116,11 @@ class DocumentReader:
         value = document_value(as_of, data)
         if self._cache is not None and not head.parked:
             place = self._place(head.generation)
-            self._cache.fill(place, asked.partition, as_of, {place.document(asked.tenant, key): value})
+            values = {place.document(asked.tenant, key): value}
+            if not head.tenant_parked:
+                last = document_value(as_of, b"%d" % head.tenant_position)
+                values[place.last_applied(asked.tenant)] = last
+            self._cache.fill(place, asked.partition, as_of, values)
         digest = decode(value).digest  # type: ignore[union-attr]  # it was encoded a moment ago
         return Answer(data, digest, position, hash_prefix, is_held_up=is_held_up)
 
@@ -122,3 +130,16 @@ class DocumentReader:
             statement = document_statement(self._tables.namespace, self.query, generations[0][1])
             self._statements[generations] = statement
         return statement
+
+
+def is_told(last_value: bytes | None, mark: Mark) -> bool:
+    """
+    Say whether the cache knows of all events of the tenant up to its mark.
+
+    It does not where events of the tenant are parked: their rows may be any.
+    """
+    return (
+        last_value is not None
+        and last_value[:1] == Kind.THERE.value
+        and int(last_value[1:17], 16) >= mark.start
+    )

@@ -142,7 +142,11 @@ class PageReader:
         answer = Answer(
             body.data, digest, position, hash_prefix, next_cursor=body.next_cursor, is_held_up=is_held_up
         )
-        if self._cache is not None and body.data is not None and not any(h.parked for h in heads.values()):
+        if (
+            self._cache is not None
+            and body.data is not None
+            and not any(h.tenant_parked for h in heads.values())
+        ):
             self._keep(self._cache, question, heads, answer)
         return answer
 

@@ -40,7 +40,9 @@ class Head:
     tenant_position: int
     """The tenant's own last applied position."""
     parked: int
-    """The position of the first event that is parked; 0: none is."""
+    """The position of the first event that is parked for the rows read; 0: none is."""
+    tenant_parked: int
+    """The same for any row of the tenant."""
 
 
 def parse_heads(text: str | None) -> dict[str, Head]:
@@ -48,9 +50,15 @@ def parse_heads(text: str | None) -> dict[str, Head]:
     heads = {}
     for part in (text or "").split(";"):
         if part:
-            name, generation, position, hash_prefix, tenant_position, parked = part.split(",")
+            name, generation, position, hash_prefix, tenant_position, parked, tenant_parked = part.split(",")
             heads[name] = Head(
-                name, int(generation), int(position), hash_prefix, int(tenant_position), int(parked)
+                name,
+                int(generation),
+                int(position),
+                hash_prefix,
+                int(tenant_position),
+                int(parked),
+                int(tenant_parked),
             )
     return heads
 

@@ -2,16 +2,19 @@
 --
 --   :tenant, :partition   whose answer it is, and where the tenant's events are
 --   :projections          names of the projections that are read
---   :table_name, :key     of a document: only events parked for this row count; null: any of the tenant's
+--   :table_name, :key     of a document: which row; null: all of the tenant's
 --
 -- Returns  one text: for each projection, by name, `name,generation,position,commit hash (8 hex digits),the tenant's
---          own last applied position,position of the first parked event (0: none)`, separated by `;`
+--          own last applied position,the position of the first event parked for these rows,that of the first parked
+--          for any row of the tenant (0: none)`, separated by `;`
 -- Caller   query_api/statements.py
+--
+-- An event whose keys could not even be told is parked under the table `*`: it may belong to any row.
 
 SELECT string_agg(
     concat_ws(
         ',', p.name, p.generation, coalesce(c.position, 0), coalesce(encode(substr(c.commit_hash, 1, 4), 'hex'), '00000000'),
-        coalesce(a.position, 0), coalesce(e.position, 0)
+        coalesce(a.position, 0), coalesce(e.position, 0), coalesce(e.tenant_position, 0)
     ),
     ';' ORDER BY p.name COLLATE "C"
 )
@@ -21,11 +24,13 @@ LEFT JOIN {namespace}.checkpoints AS c
 LEFT JOIN {namespace}.applied_by_tenant AS a
     ON a.tenant = :tenant::text AND a.projection = p.name AND a.generation = p.generation
 LEFT JOIN LATERAL (
-    SELECT min(parked.position) AS position
+    SELECT min(parked.position) AS tenant_position,
+        min(parked.position) FILTER (
+            WHERE :key::text IS NULL OR parked.table_name = '*'
+                OR (parked.table_name = :table_name::text AND parked.key::jsonb = :key::jsonb)
+        ) AS position
     FROM {namespace}.parked_events AS parked
     WHERE parked.kind = 'projection' AND parked.consumer = p.name AND parked.generation = p.generation
         AND parked.tenant = :tenant::text
-        AND (:table_name::text IS NULL OR parked.table_name = :table_name::text)
-        AND (:key::text IS NULL OR parked.key::jsonb = :key::jsonb)
 ) AS e ON true
 WHERE p.name = ANY(:projections::text[])

@@ -199,3 +199,27 @@ async def test_taking_up_a_partition_starts_anew_only_where_something_was_missed
     assert same[0].reflects(same[1]) == (5, "00000005")
     assert missed[0].reflects(missed[1]) is None
     assert behind[1] == missed[1]
+
+
+async def test_a_row_written_outside_of_any_batch_is_doubted_until_somebody_reads_it_anew(
+    redis: RedisCache,
+) -> None:
+    writer, key = DocumentWriter(redis, "race"), PLACE.document("t", ["A"])
+    for number, rows in enumerate([[Written("t", ("A",), b"old")], [], []]):
+        await writer.write(
+            "orders", 1, 0, before=mark_at(number), after=mark_at(number + 1), rows=rows, tenants={}
+        )
+    await writer.doubt("orders", 1, 0, checkpoint=mark_at(2), rows=[("t", ("A",))])
+    async with Cache(redis) as cache:
+        cache.fill(PLACE, 0, mark_at(3), {key: encode(Kind.THERE, mark_at(3), b"old")})
+        await cache.filled()
+        late = await look(redis, "A")
+        await writer.write("orders", 1, 0, before=mark_at(3), after=mark_at(4), rows=[], tenants={})
+        cache.fill(PLACE, 0, mark_at(4), {key: encode(Kind.THERE, mark_at(4), b"new")})
+        await cache.filled()
+        anew = await look(redis, "A")
+
+    assert late is not None
+    assert late[0].kind is Kind.PARKED
+    assert anew is not None
+    assert anew[0].data == b"new"

@@ -66,8 +66,8 @@ def test_casts_are_not_parameters_and_a_name_is_bound_once() -> None:
 
 
 def test_heads_are_read_by_projection() -> None:
-    heads = parse_heads("lots,2,7,0a0b0c0d,5,0;orders,1,9,01020304,8,6")
-    assert (heads["lots"].position, heads["orders"].parked) == (7, 6)
+    heads = parse_heads("lots,2,7,0a0b0c0d,5,0,0;orders,1,9,01020304,8,6,4")
+    assert (heads["lots"].position, heads["orders"].parked, heads["orders"].tenant_parked) == (7, 6, 4)
     assert parse_heads(None) == {}
 
 
