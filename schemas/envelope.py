@@ -32,23 +32,22 @@ class Metadata:
 
     def encode(self) -> bytes:
         """Return the bytes that the log keeps; members without a value are left out."""
-        return orjson.dumps(
-            {
-                name: value
-                for name, value in (
-                    ("actor", self.actor),
-                    ("roles", self.roles),
-                    ("command", self.command),
-                    ("occurred_at", format_instant(self.occurred_at)),
-                    ("correlation_id", self.correlation_id),
-                    ("causation_id", self.causation_id),
-                    ("reason", self.reason),
-                    ("idempotency_key", self.idempotency_key),
-                    ("traceparent", self.traceparent),
-                )
-                if value is not None
-            }
-        )
+        members: dict[str, Any] = {
+            "actor": self.actor,
+            "roles": self.roles,
+            "command": self.command,
+            "occurred_at": format_instant(self.occurred_at),
+            "correlation_id": self.correlation_id,
+        }
+        if self.causation_id is not None:
+            members["causation_id"] = self.causation_id
+        if self.reason is not None:
+            members["reason"] = self.reason
+        if self.idempotency_key is not None:
+            members["idempotency_key"] = self.idempotency_key
+        if self.traceparent is not None:
+            members["traceparent"] = self.traceparent
+        return orjson.dumps(members)
 
     @classmethod
     def decode(cls, data: bytes) -> "Metadata":

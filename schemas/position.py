@@ -6,6 +6,7 @@ position that a failover lost is noticed; the mark makes another tenant's token 
 """
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -45,5 +46,6 @@ def position_of(partition: int, position: int, commit_hash: bytes) -> Position:
     return Position(partition, position, commit_hash[:4].hex())
 
 
+@lru_cache(maxsize=10_000)
 def _mark(tenant: str) -> str:
     return sha256(tenant.encode()).hexdigest()[:6]
