@@ -6,30 +6,33 @@ from typing import Any
 
 import orjson
 
-from command_api.requests import Answer
+from command_api.requests import Answer, AppendedEvent
 from infra.http import JSON, Headers, Reply
 from infra.problems import encode_problem, problem_headers
 from schemas.errors import Invalid, ServiceError
 
 
-def encode_answer(answer: Answer, tenant: str, *, representation: bool, item: bool = False) -> bytes:
+def encode_answer(answer: Answer, token: str | None, *, representation: bool, item: bool = False) -> bytes:
     """Return an accepted command's answer; as an item of a batch it has a status of its own."""
     document: dict[str, Any] = {"status": 200, "replayed": answer.replayed} if item else {}
     document["stream"] = answer.stream
     document["version"] = answer.version
-    document["position"] = token_of(answer, tenant)
-    document["events"] = [
-        {
-            "id": event.id,
-            "type": event.type,
-            "schema_version": event.schema_version,
-            "stream": event.stream,
-            "version": event.version,
-        }
-        | ({"data": orjson.Fragment(event.data)} if representation else {})
-        for event in answer.events
-    ]
+    document["position"] = token
+    document["events"] = [_event(event, representation=representation) for event in answer.events]
     return orjson.dumps(document)
+
+
+def _event(event: AppendedEvent, *, representation: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": event.id,
+        "type": event.type,
+        "schema_version": event.schema_version,
+        "stream": event.stream,
+        "version": event.version,
+    }
+    if representation:
+        document["data"] = orjson.Fragment(event.data)
+    return document
 
 
 def token_of(answer: Answer, tenant: str) -> str | None:
@@ -39,16 +42,15 @@ def token_of(answer: Answer, tenant: str) -> str | None:
 
 def accepted_reply(answer: Answer, tenant: str, *, representation: bool) -> Reply:
     """Return the HTTP answer to an accepted command."""
-    headers: Headers = [
-        (b"content-type", JSON),
-        (b"etag", b'"%d"' % answer.version),
-        *position_header(answer, tenant),
-    ]
+    token = token_of(answer, tenant)
+    headers: Headers = [(b"content-type", JSON), (b"etag", b'"%d"' % answer.version)]
+    if token is not None:
+        headers.append((b"everfold-position", token.encode()))
     if answer.replayed:
         headers.append((b"idempotent-replayed", b"true"))
     if representation:
         headers.append((b"preference-applied", b"return=representation"))
-    return Reply(200, encode_answer(answer, tenant, representation=representation), headers)
+    return Reply(200, encode_answer(answer, token, representation=representation), headers)
 
 
 def refused_reply(answer: Answer, tenant: str, *, instance: str) -> Reply:

@@ -96,7 +96,7 @@ class BatchRunner:
         left: Sequence[Pending] = ()
         size = 0
         for number, pending in enumerate(batch):
-            decision = await self._decide(pending, desk, speculation)
+            decision = await self._decide(pending, desk, speculation, batch[number:])
             if decision is not None:
                 decisions.append(decision)
                 size += decision.bytes
@@ -109,29 +109,34 @@ class BatchRunner:
         return (*self._again(await self._settle(decisions, outcomes)), *left)
 
     async def _load(self, batch: Sequence[Pending], desk: Desk, speculation: Speculation) -> None:
-        """Load all that the batch will look at, as far as can be told before it is decided."""
+        """Load the streams that the batch's commands name."""
         named: dict[StreamKey, None] = {}
         for pending in batch:
             named.update(_named(pending, desk))
         await self._loader.load(self._partition, named, speculation.loaded)
-        further: dict[StreamKey, None] = {}
-        for pending in batch:
-            if pending.names_further:
-                further.update(_further(pending, desk, speculation))
-        if further:
-            await self._loader.load(self._partition, further, speculation.loaded)
 
-    async def _decide(self, pending: Pending, desk: Desk, speculation: Speculation) -> Decision | None:
+    async def _decide(
+        self, pending: Pending, desk: Desk, speculation: Speculation, rest: Sequence[Pending]
+    ) -> Decision | None:
         """Return a command's decision; None when it has been answered because there can be none."""
         while True:
             try:
                 return desk.decide(pending, speculation)
             except Missing as missing:
-                await self._loader.load(self._partition, missing.keys, speculation.loaded)
+                await self._load_further(missing.keys, rest, desk, speculation)
             except Exception as error:
-                stream = pending.stream
-                pending.settle(Answer(stream, error=foreseen_error(pending, error)))
+                pending.settle(Answer(pending.stream, error=foreseen_error(pending, error)))
                 return None
+
+    async def _load_further(
+        self, keys: Sequence[StreamKey], rest: Sequence[Pending], desk: Desk, speculation: Speculation
+    ) -> None:
+        """Load what a command lacks, and in the same query what the rest of the batch will lack, as far as is known."""
+        lacking = dict.fromkeys(keys)
+        for pending in rest:
+            if pending.names_further:
+                lacking.update(_further(pending, desk, speculation))
+        await self._loader.load(self._partition, lacking, speculation.loaded)
 
     async def _settle(self, decisions: Sequence[Decision], outcomes: Sequence[Result]) -> Sequence[Pending]:
         """Answer what the log has decided, and return the commands that have to be decided again."""
@@ -218,7 +223,7 @@ class BatchRunner:
         await self._load(members, desk, speculation)
         decisions: list[Decision] = []
         for number, member in enumerate(members):
-            decision = await self._decide(member, desk, speculation)
+            decision = await self._decide(member, desk, speculation, members[number:])
             if decision is None:
                 self._refuse_group(group, member)
                 return ()

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp
 
-from command_api.answers import encode_answer, position_header, problem_at, refused_item
+from command_api.answers import encode_answer, position_header, problem_at, refused_item, token_of
 from command_api.keys import parse_key
 from command_api.parsing import COMMON, CommandReader
 from command_api.pipeline import Pipeline
@@ -214,7 +214,7 @@ def _expected_version(item: Mapping[str, Any], pointer: str, errors: list[Error]
 
 def _results(answers: Sequence[Answer], tenant: str, path: str, *, representation: bool) -> Reply:
     results = [
-        encode_answer(answer, tenant, representation=representation, item=True)
+        encode_answer(answer, token_of(answer, tenant), representation=representation, item=True)
         if answer.error is None
         else refused_item(answer.error, instance=path, pointer=f"/commands/{number}")
         for number, answer in enumerate(answers)

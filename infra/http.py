@@ -173,8 +173,7 @@ class Router:
         Raises:
             NotFound, MethodNotAllowed
         """
-        segments = list(_segments(request.scope))
-        found = next(self._walk(self._root, segments, 0, ()), None)
+        found = _walk(self._root, list(_segments(request.scope)), 0, ())
         if found is None:
             raise NotFound("resource")
         node, values = found
@@ -185,20 +184,26 @@ class Router:
         request.parameters = dict(zip(names, values, strict=True))
         return handler
 
-    def _walk(
-        self, node: _Node, segments: Sequence[str], at: int, values: tuple[str, ...]
-    ) -> Iterator[tuple[_Node, tuple[str, ...]]]:
-        """Try literal segments before parameters, and come back where the rest does not fit."""
-        if at == len(segments):
-            if node.handlers:
-                yield node, values
-            return
+
+def _walk(
+    node: _Node, segments: Sequence[str], at: int, values: tuple[str, ...]
+) -> tuple[_Node, tuple[str, ...]] | None:
+    """Return where the segments lead: literal segments before parameters, back where the rest does not fit."""
+    while at < len(segments):
         segment = segments[at]
+        at += 1
         literal = node.literal.get(segment)
+        if node.parameter is None or not segment:
+            if literal is None:
+                return None
+            node = literal
+            continue
         if literal is not None:
-            yield from self._walk(literal, segments, at + 1, values)
-        if node.parameter is not None and segment:
-            yield from self._walk(node.parameter, segments, at + 1, (*values, segment))
+            found = _walk(literal, segments, at, values)
+            if found is not None:
+                return found
+        node, values = node.parameter, (*values, segment)
+    return (node, values) if node.handlers else None
 
 
 def _segments(scope: Scope) -> Iterator[str]:

@@ -7,7 +7,6 @@ way, and leaves.
 """
 
 import asyncio
-import gc
 import math
 import signal
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from infra.edge import Edge
+from infra.garbage import collect_seldom
 from infra.problems import encode_problem
 from infra.telemetry import log
 from schemas.errors import BadDefinition, HeadersTooLarge, MalformedRequest, ServiceError
@@ -137,8 +137,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         """Start to listen; what was made until now stays, so the collector need not look at it again."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
 
 
 def server_of(edge: Edge, *, host: str, port: int) -> Server:

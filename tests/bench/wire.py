@@ -4,7 +4,7 @@ A closed-loop load generator in a process of its own, thin enough that it does n
     python -m tests.bench.wire < plan.json     prints one line of JSON: answers, statuses, seconds, percentiles
 
 Each connection sends its next request when the last is answered. `{n}` in a path or body becomes a number that no
-other request of the run has.
+other request of the run has, `{m}` that number modulo `modulus`.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class Plan:
     key: str = ""
     """An idempotency key with `{n}`; none when empty."""
     first: int = 0
+    modulus: int = 1
     requests_max: int = 10_000_000
 
 
@@ -47,7 +48,9 @@ class Tally:
 class Client(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, plan: Plan, numbers: "itertools.count[int]", tally: Tally, done: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, plan: Plan, numbers: "itertools.count[int]", tally: Tally, done: "asyncio.Future[None]"
+    ) -> None:
         self._plan, self._numbers, self._tally, self._done = plan, numbers, tally, done
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -62,11 +65,13 @@ class Client(asyncio.Protocol):
 
     def _send(self) -> None:
         assert self._transport is not None
-        plan, number = self._plan, str(next(self._numbers))
+        plan, count = self._plan, next(self._numbers)
+        number, rest = str(count), str(count % plan.modulus)
         body = plan.body.replace("{n}", number).encode()
         key = f"Idempotency-Key: {plan.key.replace('{n}', number)}\r\n" if plan.key else ""
+        path = plan.path.replace("{n}", number).replace("{m}", rest)
         head = (
-            f"POST {plan.path.replace('{n}', number)} HTTP/1.1\r\nHost: {plan.host}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {plan.host}\r\n"
             f"Authorization: Bearer {plan.token}\r\nContent-Type: application/json\r\n{key}"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
