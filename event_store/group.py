@@ -19,7 +19,7 @@ from infra.telemetry import log
 from schemas.envelope import BEGINNING
 from schemas.errors import EpochChanged
 
-PATIENCE_SECONDS_MIN = 0.5
+PATIENCE_SECONDS_MIN = 1.0
 PATIENCE_SECONDS_MAX = 10.0
 """How long a group waits, at the most, before it goes on without those who have not finished."""
 TURN_SECONDS = 1.0

@@ -7,6 +7,7 @@ the same key behind it, in order. All other keys go on.
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,13 +31,11 @@ class Place(NamedTuple):
     key: Key
 
 
-class Step(NamedTuple):
-    """One event's effect on one row."""
-
-    place: Place
-    method: Callable[[Any, Event, Stream], Any]
-    event: Event
-    source: Decoded
+Method = Callable[[Any, Any, Stream], Any]
+Step = tuple[Place, Method, Event, Decoded, bool]
+"""One event's effect on one row; the last says that the row is made by it."""
+FAILED = object()
+_new = tuple.__new__
 
 
 class Parked(NamedTuple):
@@ -47,13 +46,6 @@ class Parked(NamedTuple):
     error: str | None
 
 
-class Change(NamedTuple):
-    """Where a row's last event stands."""
-
-    position: int
-    commit_hash: bytes
-
-
 @dataclass
 class Folding:
     """The rows of one projection that are at hand, and what has happened to them since they were last written."""
@@ -61,8 +53,11 @@ class Folding:
     projection: Projection[Any]
     complete: bool = False
     """Whether a row that is not at hand does not exist: true from the beginning of the log on."""
+    incomplete: set[str] = field(default_factory=set)
+    """Tables of which that is not true any more, because rows were let go."""
     rows: dict[Place, Any] = field(default_factory=dict)
-    changes: dict[Place, Change] = field(default_factory=dict)
+    changes: dict[Place, Decoded] = field(default_factory=dict)
+    """By row the last event folded into it."""
     tenants: dict[str, int] = field(default_factory=dict)
     """The last folded position of each tenant."""
     parked: set[Place] = field(default_factory=set)
@@ -70,6 +65,8 @@ class Folding:
     parking: list[Parked] = field(default_factory=list)
     skipped: set[tuple[int, Place]] = field(default_factory=set)
     """What an operator has left out, by position and row."""
+    made: list[Place] = field(default_factory=list)
+    """Rows that were made once and for all, and need not be remembered."""
     only: Place | None = None
     """Fold this row alone."""
     bad: Mapping[Place, str] = field(default_factory=dict)
@@ -78,98 +75,105 @@ class Folding:
     def plan(self, decoded: Sequence[Decoded]) -> list[Step]:
         """Return the steps that events mean, in order."""
         steps: list[Step] = []
-        whens, handlers = self.projection.whens, self._handlers
-        parked, skipped, only = self.parked, self.skipped, self.only
+        plans, only, skipped = self._plans, self.only, self.skipped
         for source in decoded:
+            tenant = source.stream.tenant
             for event in source.events:
-                for mark in whens.get(event.type, ()):
-                    tenant = source.stream.tenant
-                    if parked and Place(WHOLE_STREAM, tenant, (source.stream.name,)) in parked:
-                        self._park(Place(WHOLE_STREAM, tenant, (source.stream.name,)), source, None)
-                        continue
+                for table, keys_of, method, takes_key, makes_row in plans.get(event.type, ()):
                     try:
-                        keys = [tuple(key) for key in mark.keys(event, source.stream)]
+                        keys = () if self._waits(source) else tuple(keys_of(event, source.stream))
                     except Exception as error:
-                        self._park(Place(WHOLE_STREAM, tenant, (source.stream.name,)), source, error)
+                        self._park(_whole_stream(source), source, error)
                         continue
                     for key in keys:
-                        place = Place(mark.table, tenant, key)
+                        place = _new(Place, (table, tenant, key if type(key) is tuple else tuple(key)))
                         if (only is not None and place != only) or (
                             skipped and (source.stream.position, place) in skipped
                         ):
                             continue
-                        method = handlers[mark.method]
-                        if mark.takes_key:
-                            method = partial(method, key=key)
-                        steps.append(Step(place, method, event, source))
+                        handler = partial(method, key=place.key) if takes_key else method
+                        steps.append((place, handler, event, source, makes_row))
         return steps
 
     def missing(self, steps: Iterable[Step]) -> dict[str, set[Place]]:
         """Return the rows that steps need and that are not at hand, by table."""
         missing: dict[str, set[Place]] = {}
-        if not self.complete:
-            rows = self.rows
-            for step in steps:
-                if step.place not in rows:
-                    missing.setdefault(step.place.table, set()).add(step.place)
+        rows, incomplete = self.rows, self.incomplete
+        if not self.complete or incomplete:
+            for place, _, _, _, makes_row in steps:
+                if not makes_row and (not self.complete or place.table in incomplete) and place not in rows:
+                    missing.setdefault(place.table, set()).add(place)
         return missing
 
     def fold(self, steps: Iterable[Step]) -> None:
         """Fold steps into the rows at hand."""
-        rows, changes, tenants = self.rows, self.changes, self.tenants
-        for place, method, event, source in steps:
+        rows, changes, tenants, parked, bad = self.rows, self.changes, self.tenants, self.parked, self.bad
+        for place, method, event, source, makes_row in steps:
             stream = source.stream
-            tenants[place.tenant] = stream.position
-            if place in self.parked or place in self.bad:
-                self._park(place, source, self.bad.get(place))
+            tenants[stream.tenant] = stream.position
+            if (parked or bad) and (place in parked or place in bad):
+                self._park(place, source, bad.get(place))
                 continue
-            row = rows.get(place)
+            row = None if makes_row else rows.get(place)
             try:
                 folded = method(row, event, stream)
             except Exception as error:
-                if not self._try_again(place, method, event, stream):
+                folded = self._try_again(method, row, event, stream)
+                if folded is FAILED:
                     self._park(place, source, error)
                     continue
-                folded = rows[place]
-            if folded is row:
-                continue
-            rows[place] = folded
-            changes[place] = Change(stream.position, source.commit_hash)
+            if folded is not row:
+                rows[place] = folded
+                changes[place] = source
+                if makes_row:
+                    self.made.append(place)
 
     def settled(self, rows_max: int) -> None:
         """Take note that all changes are written, and keep no more than some rows, those used last."""
         rows = self.rows
+        for place in self.made:
+            if rows.pop(place, None) is not None:
+                self.incomplete.add(place.table)
         if len(rows) > rows_max // 2:
             for place in self.changes:
                 if place in rows:
                     rows[place] = rows.pop(place)
         while len(rows) > rows_max:
-            del rows[next(iter(rows))]
-            self.complete = False
-        self.changes, self.tenants, self.parking, self.bad = {}, {}, [], {}
+            place = next(iter(rows))
+            del rows[place]
+            self.incomplete.add(place.table)
+        self.changes, self.tenants, self.parking, self.made, self.bad = {}, {}, [], [], {}
 
     def forget(self) -> None:
         """Drop all rows and changes: the tables may not be as they were left."""
         self.complete = False
-        for collection in (self.rows, self.changes, self.tenants, self.parked, self.parking):
+        for collection in (self.rows, self.changes, self.tenants, self.parked, self.parking, self.made):
             collection.clear()
+        self.incomplete.clear()
         self.bad = {}
 
     def __post_init__(self) -> None:
-        self._handlers = {
-            mark.method: getattr(self.projection, mark.method)
-            for marks in self.projection.whens.values()
-            for mark in marks
+        self._plans = {
+            event_type: [
+                (mark.table, mark.keys, getattr(self.projection, mark.method), mark.takes_key, mark.makes_row)
+                for mark in marks
+            ]
+            for event_type, marks in self.projection.whens.items()
         }
 
-    def _try_again(self, place: Place, method: Callable[..., Any], event: Event, stream: Stream) -> bool:
+    def _waits(self, source: Decoded) -> bool:
+        """Say whether an event only waits behind one of its stream whose rows could not be told; then it is parked."""
+        if not self.parked or _whole_stream(source) not in self.parked:
+            return False
+        self._park(_whole_stream(source), source, None)
+        return True
+
+    @staticmethod
+    def _try_again(method: Method, row: Any, event: Event, stream: Stream) -> Any:
         for _ in range(TRIES_MAX - 1):
-            try:
-                self.rows[place] = method(self.rows.get(place), event, stream)
-            except Exception:  # the first failure is the one that is told
-                continue
-            return True
-        return False
+            with suppress(Exception):  # the first failure is the one that is told
+                return method(row, event, stream)
+        return FAILED
 
     def _park(self, place: Place, source: Decoded, error: Exception | str | None) -> None:
         first = place not in self.parked
@@ -178,6 +182,10 @@ class Folding:
         text = describe(error) if isinstance(error, Exception) else error
         if not self.parking or (self.parking[-1].place, self.parking[-1].event) != (place, source.source):
             self.parking.append(Parked(place, source.source, text if first else None))
+
+
+def _whole_stream(source: Decoded) -> Place:
+    return Place(WHOLE_STREAM, source.stream.tenant, (source.stream.name,))
 
 
 def describe(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Rows that were written last are remembered. They are the table's as long as the 
 it, since nobody writes rows without moving the checkpoint or its revision; when it is not, all is forgotten.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, ch
 from schemas.envelope import CommitMark
 
 ROWS_REMEMBERED_MAX = 20_000
+EVENTS_AT_ONCE = 1_000
+"""What is folded in one go: folds remember what they work out about so many events."""
 PARKED = Counter("everfold_parked_events_total", "Events that could not be folded", ["projection"])
 
 
@@ -123,12 +126,13 @@ class LiveMember(Member):
             self._is_standing_known = True
         folding.bad = bad
         try:
-            steps = folding.plan(events)
-            for table, places in folding.missing(steps).items():
-                folding.rows |= await self._writer.tables[table].load_rows(
-                    self._checkpoints.pool, list(places)
-                )
-            folding.fold(steps)
+            for start in range(0, len(events), EVENTS_AT_ONCE):
+                steps = folding.plan(events[start : start + EVENTS_AT_ONCE])
+                for name, places in folding.missing(steps).items():
+                    table = self._writer.tables[name]
+                    folding.rows.update(await table.load_rows(self._checkpoints.pool, list(places)))
+                folding.fold(steps)
+                await asyncio.sleep(0)  # the loop has leases to renew and others to serve
             return changes_of(folding, self._writer.tables)
         except BaseException:
             self.forget()

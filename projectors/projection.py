@@ -74,23 +74,29 @@ class When:
     method: str
     takes_key: bool = False
     """Whether the method asks which row it is about."""
+    makes_row: bool = False
+    """Whether there is never a row yet, so that none need be looked up."""
 
 
 def when(
-    *events: type[Event], keys: Keys = lambda event, stream: (stream.ids,), table: str = "rows"
+    *events: type[Event],
+    keys: Keys = lambda event, stream: (stream.ids,),
+    table: str = "rows",
+    makes_row: bool = False,
 ) -> Callable[[Handler], Handler]:
     """
     Mark a method as what some events do to the rows that `keys` names.
 
     The method is `def received(self, row, event, stream) -> row | None`: `row` is None where there is none yet,
     and a result of None deletes the row. `table` names one of the projection's tables. A method with a parameter
-    `key` is told the row's key: where one event is about several rows, that is how they differ.
+    `key` is told the row's key: where one event is about several rows, that is how they differ. `makes_row` says
+    that each event makes rows of its own, which were never there before: the row given is then always None.
     """
 
     def mark(function: Handler) -> Handler:
         takes_key = "key" in signature(function).parameters
         function.__everfold_when__ = [  # type: ignore[attr-defined]  # a mark on the function itself
-            (event, keys, table, takes_key) for event in events
+            (event, keys, table, takes_key, makes_row) for event in events
         ]
         return function
 
@@ -126,8 +132,8 @@ class Projection(Generic[AnyRow]):
             cls.tables = {"rows": (cls.row, cls.key)}
         whens: dict[str, list[When]] = {}
         for method in dir(cls):
-            for event, keys, table, takes_key in getattr(getattr(cls, method, None), "__everfold_when__", ()):
-                whens.setdefault(event.type, []).append(When(event, keys, table, method, takes_key))
+            for event, keys, table, *more in getattr(getattr(cls, method, None), "__everfold_when__", ()):
+                whens.setdefault(event.type, []).append(When(event, keys, table, method, *more))
         cls.whens = {event_type: tuple(marks) for event_type, marks in whens.items()}
 
     @classmethod

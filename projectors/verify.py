@@ -142,7 +142,7 @@ async def _check_partition(
                 raise Held(check.kind.name, partition, *decoded.held)
             steps = folding.plan(decoded.events)
             if check.sample is not None:
-                steps = [step for step in steps if step.place in check.sample]
+                steps = [step for step in steps if step[0] in check.sample]
             folding.fold(steps)
             mark = page.end
             progress(check.kind.name, len(page.events))
@@ -162,14 +162,13 @@ async def _compare(
     """Take every live row of the partition's tenants off what is expected; what is left over is missing."""
     for name, changes in changes_of(folding, check.tables).items():
         table = check.tables[name]
-        columns = table.row_arguments(changes.written)
         expected = {
             written[0]: (written[2], values)
-            for written, values in zip(changes.written, zip(*columns, strict=True), strict=True)
+            for written, values in zip(changes.written, table.comparable_rows(changes.written), strict=True)
         }
         here = [tenant for tenant in check.tenants[name] if await side.log.partition_of(tenant) == partition]
         async for row in connection.cursor(
-            f"SELECT {_as_written(table)} FROM {table.full_name} WHERE tenant = ANY ($1)",
+            f"SELECT {table.as_written} FROM {table.full_name} WHERE tenant = ANY ($1)",
             here,
             prefetch=ROWS_FETCHED,
         ):
@@ -183,14 +182,6 @@ async def _compare(
         for place, (document, _) in expected.items():
             if place not in parked:
                 _differs(check, Difference(name, place.tenant, place.key, None, document))
-
-
-def _as_written(table: Table) -> str:
-    """Select columns in the form in which they are written, so that both can be compared."""
-    return ", ".join(
-        f'"{column.name}"' if column.is_binary else f'"{column.name}"::text AS "{column.name}"'
-        for column in table.columns
-    )
 
 
 def _place(table: Table, row: Any) -> Place:

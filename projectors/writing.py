@@ -16,8 +16,8 @@ import orjson
 
 from event_store.checkpoints import FENCED_SQLSTATE, Checkpoint, Checkpoints, Connection
 from infra.sql import load_sql
-from projectors.folding import Change, Folding, Parked, Place, describe
-from projectors.tables import Table
+from projectors.folding import Folding, Parked, Place, describe
+from projectors.tables import Table, UnwritableValue, Written
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
 
@@ -28,7 +28,7 @@ ADVANCE_ARGUMENTS = 10
 class TableChanges(NamedTuple):
     """What has become of one table's rows."""
 
-    written: Sequence[tuple[Place, Any, bytes, Change]]
+    written: Sequence[Written]
     deleted: Sequence[Place]
 
 
@@ -47,7 +47,7 @@ def changes_of(folding: Folding, tables: Mapping[str, Table]) -> dict[str, Table
         RowsRefused: Some rows cannot be encoded.
     """
     refused: dict[Place, str] = {}
-    written: dict[str, list[tuple[Place, Any, bytes, Change]]] = {name: [] for name in tables}
+    written: dict[str, list[Written]] = {name: [] for name in tables}
     deleted: dict[str, list[Place]] = {name: [] for name in tables}
     rows = folding.rows
     for place, change in folding.changes.items():
@@ -210,7 +210,12 @@ class Writer:
             yield from table.key_arguments(changes[name].deleted)
 
 
-ROW_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+ROW_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnwritableValue,
+)
 """What a row's own values can be refused for."""
 
 

@@ -215,7 +215,7 @@ class LotTraces(Projection[Lot]):
             return lot.freed(site_id, event.cleared)
         return lot
 
-    @when(*MOVEMENTS, keys=_movement_keys, table="movements")
+    @when(*MOVEMENTS, keys=_movement_keys, table="movements", makes_row=True)
     def moved(self, row: Movement | None, event: Any, stream: Stream, key: Key) -> Movement:
         """Write down a movement."""
         kind = MOVEMENTS[type(event)]
