@@ -3,7 +3,6 @@ The workflow process, put together: a consumer of the log whose effects go back 
 """
 
 import asyncio
-import gc
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +22,7 @@ from event_store.postgres import PostgresLog
 from event_store.role import ConsumerRole
 from event_store.wake import HeadWatch
 from infra.domains import Domain, definitions, load_domains, load_registry
+from infra.garbage import collect_seldom
 from infra.health import serve_health
 from infra.pools import open_pool
 from infra.settings import Settings
@@ -119,6 +119,5 @@ async def run_workflows(settings: Settings, stop: asyncio.Event) -> None:
             workflows=[workflow.name for workflow in process.workflows],
             broker=settings.uses_broker,
         )
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         await process.run(stop)

@@ -3,7 +3,6 @@ The relay process, put together.
 """
 
 import asyncio
-import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -16,6 +15,7 @@ from event_store.postgres import PostgresLog
 from event_store.relay import GROUPS, CloudEventsRelay, GroupRelay, Publisher, relay_partition
 from event_store.wake import HeadWatch
 from infra.domains import load_domains, load_registry
+from infra.garbage import collect_seldom
 from infra.health import serve_health
 from infra.pools import open_pool
 from infra.settings import Settings
@@ -59,6 +59,5 @@ async def run_relay(settings: Settings, stop: asyncio.Event) -> None:
 
         await stack.enter_async_context(serve_health(settings.health_port, ready, host=settings.host))
         logger.info("relay works", broker=settings.uses_broker)
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         await leased.run(stop)

@@ -3,7 +3,6 @@ The projector process, put together: the only place that knows what is real.
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from event_store.role import ConsumerRole
 from event_store.wake import HeadWatch
 from infra.documents import DocumentWriter
 from infra.domains import definitions, load_domains, load_registry
+from infra.garbage import collect_seldom
 from infra.health import serve_health
 from infra.pools import open_pool
 from infra.redis import RedisCache
@@ -99,8 +99,7 @@ async def run_projector(settings: Settings, stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(serve_health(settings.health_port, role.ready, host=settings.host))
         logger.info("projector works", projections=sorted(side.kinds), broker=settings.uses_broker)
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(role.run(stop))
             tasks.create_task(members.follow(settings.read_url_or_store, stop))

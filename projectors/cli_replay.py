@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from infra.garbage import collect_seldom
 from typing import Annotated
 
 import typer
@@ -57,6 +58,7 @@ def replay_command(
     if (as_of is None) != (into is None):
         raise MalformedRequest("--as-of and --into belong together")
     moment = _moment(as_of) if as_of else None
+    collect_seldom()
     console = Console(stderr=True)
     holds = asyncio.run(
         _replay(

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from event_store.integrity import LogReport, verify_log
+from infra.garbage import collect_seldom
 from infra.running import require_store
 from infra.settings import Settings, load_settings
 from infra.telemetry import start_telemetry
@@ -35,6 +36,7 @@ def verify_command(
     settings = require_store(load_settings())
     start_telemetry(role="verify", level="WARNING")
     both = log == projections
+    collect_seldom()
     report = asyncio.run(_verify(settings, log=log or both, projections=projections or both, sample=sample))
     if as_json:
         print(orjson.dumps(report).decode())
