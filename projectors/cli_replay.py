@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from infra.garbage import collect_seldom
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from infra.garbage import collect_seldom
 from infra.running import require_store
 from infra.settings import Settings, load_settings
 from infra.telemetry import start_telemetry
