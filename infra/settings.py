@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     cors_origins: Names = ()
     trusted_proxies: Names = ()
     idempotency_hours: Annotated[int, Field(ge=24)] = 24
+    rate_limit: Annotated[float, Field(gt=0)] | None = None
+    """Requests a second that one caller may send to one process of the command API; unset: no limit."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str | None = None
     """Where spans go (OTLP over HTTP); unset: no spans are made."""
