@@ -2,15 +2,18 @@
 The command API's process, put together: the only place on the write side that knows what is real.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from command_api.batch_route import BatchRoute
 from command_api.decider import Decider, Rules
 from command_api.openapi import openapi_of
 from command_api.pipeline import Pipeline
 from command_api.routes import CommandRoutes
+from event_store.housekeeping import HOUSE_SECONDS
 from event_store.log import EventLog
 from event_store.postgres import PostgresLog
 from infra.auth import Authenticator, make_authenticator
@@ -21,6 +24,7 @@ from infra.problems import ProblemTypes
 from infra.rate import RateLimiter
 from infra.service_routes import add_service_routes
 from infra.settings import Settings
+from infra.telemetry import log
 from schemas.errors import ServiceError
 
 
@@ -55,7 +59,7 @@ def make_command_api(
     registry = load_registry(domains)
     authenticator = make_authenticator(settings)
     pipeline = pipeline or Pipeline(event_log, rules_of(domains), registry)
-    limiter = limiter or RateLimiter()
+    limiter = limiter or RateLimiter(settings.rate_limit)
     problems = ProblemTypes(registry.rejections.values())
     router = Router()
     CommandRoutes(pipeline, authenticator, limiter).add_to(router, registry)
@@ -85,7 +89,23 @@ async def command_api(settings: Settings) -> AsyncIterator[CommandApi]:
     """Keep the command API over PostgreSQL for a block."""
     async with PostgresLog(settings.store_urls, settings.namespace) as event_log:
         api = make_command_api(settings, event_log)
+        house = asyncio.create_task(_keep_house(event_log, settings), name="housekeeping")
         try:
             yield api
         finally:
+            house.cancel()
+            with suppress(asyncio.CancelledError):
+                await house
             await api.close()
+
+
+async def _keep_house(event_log: PostgresLog, settings: Settings) -> None:
+    """Make the tables for the events to come, where no relay does: who writes needs them."""
+    kept = timedelta(hours=settings.idempotency_hours)
+    while True:
+        for partition in event_log.partitions:
+            try:
+                await event_log.keep_house(partition, keys_kept=kept)
+            except ServiceError as error:
+                log.warning("house not kept", partition=partition, error=repr(error))
+        await asyncio.sleep(HOUSE_SECONDS)

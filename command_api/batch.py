@@ -13,7 +13,7 @@ from command_api.deciding import Decision, Desk, Missing, Speculation, foreseen_
 from command_api.first_answers import FirstAnswers
 from command_api.groups import bind_together, key_checks, refusal_of
 from command_api.loading import StateLoader
-from command_api.outcomes import Appender, Result
+from command_api.outcomes import Appender, FailedTogether, Result
 from command_api.pending import Group, Pending
 from command_api.queue import Item
 from command_api.requests import Answer
@@ -25,7 +25,6 @@ from schemas.errors import (
     ConcurrentUpdate,
     EpochChanged,
     IdempotencyKeyReused,
-    OutcomeUnknown,
     ServiceError,
     StoreUnavailable,
     TooLarge,
@@ -152,6 +151,10 @@ class BatchRunner:
                 case Outcome(answer=Verdict.REUSED):
                     self._forget(decision)
                     decision.pending.settle(self._error(decision.pending, IdempotencyKeyReused(), outcome))
+                case FailedTogether() if len(decisions) > 1 and not decision.pending.alone:
+                    self._forget(decision)
+                    decision.pending.alone = True
+                    again.append(decision.pending)
                 case ServiceError():
                     self._forget(decision)
                     decision.pending.settle(self._error(decision.pending, outcome))
@@ -234,10 +237,13 @@ class BatchRunner:
                 await asyncio.sleep(0)
         ordered = bind_together(decisions)
         outcomes = await self._appender.append(self._partition, [decision.append for decision in ordered])
-        unknown = next((outcome for outcome in outcomes if isinstance(outcome, OutcomeUnknown)), None)
+        failure = next((outcome for outcome in outcomes if isinstance(outcome, ServiceError)), None)
+        if failure is not None:
+            for decision in ordered:
+                self._forget(decision)
+            group.refuse(Answer(group.members[0].stream, error=failure))
+            return ()
         again = await self._settle(ordered, outcomes)
-        if unknown is not None:
-            group.refuse(Answer(group.members[0].stream, error=unknown))
         return self._again([group]) if again else ()
 
     async def _find_keys(self, group: Group) -> bool:

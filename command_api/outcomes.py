@@ -12,7 +12,7 @@ from command_api.state_cache import StateCache
 from event_store.log import Append, EventLog, Outcome
 from infra.failpoints import failpoint
 from infra.telemetry import Histogram, log, span
-from schemas.errors import OutcomeUnknown, ServiceError, StoreUnavailable
+from schemas.errors import EpochChanged, OutcomeUnknown, ServiceError, StoreUnavailable, TooLarge
 
 STORE_ATTEMPTS_MAX = 3
 STORE_PAUSE_SECONDS = 0.05
@@ -25,8 +25,15 @@ _seconds = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 10),
 )
 
+NOTHING_WRITTEN = (EpochChanged, StoreUnavailable, TooLarge)
+
+
+class FailedTogether(ServiceError, slug=ServiceError.slug):
+    """Something of ours went wrong."""
+
+
 Result = Outcome | ServiceError | None
-"""None: it was not appended, and may be tried again."""
+"""None: not appended, and may be tried again. `FailedTogether`: something unforeseen in the batch was at fault."""
 
 
 class Appender:
@@ -60,6 +67,12 @@ class Appender:
                     if attempt == STORE_ATTEMPTS_MAX:
                         raise
                     await asyncio.sleep(STORE_PAUSE_SECONDS * attempt)
+                except NOTHING_WRITTEN:
+                    raise
+                except Exception as error:
+                    log.error("append failed", partition=partition, commands=len(appends), exc_info=error)
+                    found = await self._find_out(partition, appends)
+                    return [FailedTogether() if result is None else result for result in found]
         raise StoreUnavailable
 
     async def _find_out(self, partition: int, appends: Sequence[Append]) -> Sequence[Result]:

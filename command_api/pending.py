@@ -38,7 +38,7 @@ class Pending:
     """One command that waits for its answer."""
 
     __slots__ = (
-        "answer", "attempts", "decider", "key", "request", "size", "stream", "streams", "tenant", "ticket",
+        "alone", "answer", "attempts", "decider", "key", "request", "size", "stream", "streams", "tenant", "ticket",
     )  # fmt: skip
     count = 1
     """How many commands it is."""
@@ -52,6 +52,8 @@ class Pending:
         self.streams: Sequence[str] | None = None
         """The streams that the command's fields tell the decision needs, its own first; asked for once."""
         self.attempts = 0
+        self.alone = False
+        """Whether it goes into a batch of its own, because a batch that it was in failed as a whole."""
         self.answer: Answer | None = None
 
     @property
@@ -79,6 +81,8 @@ class Pending:
 
 class Group:
     """Commands of one tenant that are carried out together or not at all."""
+
+    alone = True
 
     __slots__ = ("attempts", "count", "members", "size", "tenant", "ticket")
 

@@ -93,7 +93,7 @@ class TenantQueues:
             tenant, line = next(iter(self._lines.items()))
             for _ in range(min(TURN_COMMANDS, room)):
                 item = line.items[0]
-                if batch and (isinstance(item, Group) or item.size > bytes_room):
+                if batch and (item.alone or item.size > bytes_room):
                     return batch
                 self._remove_first(line)
                 bytes_room -= item.size
@@ -102,13 +102,13 @@ class TenantQueues:
                     room -= 1
                 if not line.items:
                     break
-                if isinstance(item, Group) and batch:
+                if item.alone and batch:
                     break
             if line.items:
                 self._lines.move_to_end(tenant)
             else:
                 del self._lines[tenant]
-            if batch and isinstance(batch[0], Group):
+            if batch and batch[0].alone:
                 return batch
         return batch
 

@@ -1,6 +1,7 @@
 """The pipeline over a log in memory: what a batch means, and what happens when the log says no."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -266,6 +267,24 @@ async def test_a_fault_in_a_rule_harms_one_command_alone(monkeypatch: pytest.Mon
     async with pipeline_over(log) as pipeline:
         answers = await pipeline.submit_many([open_account(), deposit(cents=13), deposit(cents=4)])
     assert [slug(answer) for answer in answers] == [None, "internal", None]
+    assert len(await events_of(log, "accounts/A")) == 2
+
+
+async def test_a_command_that_the_store_chokes_on_harms_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = TroubledLog()
+    append_batch = log.append_batch
+
+    async def choke(partition: int, appends: Sequence[Append], **known: Any) -> Any:
+        if any(event.data.count(b"13") for append in appends for event in append.events):
+            raise RuntimeError("unforeseen")
+        return await append_batch(partition, appends, **known)
+
+    monkeypatch.setattr(log, "append_batch", choke)
+    async with pipeline_over(log) as pipeline:
+        answers = await pipeline.submit_many([open_account(), deposit(cents=13), deposit(cents=4)])
+        group = await pipeline.submit_many([deposit(cents=13), deposit(cents=4)], atomic=True)
+    assert [slug(answer) for answer in answers] == [None, "internal", None]
+    assert {slug(answer) for answer in group} == {"internal"}
     assert len(await events_of(log, "accounts/A")) == 2
 
 
