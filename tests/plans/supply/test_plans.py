@@ -51,7 +51,7 @@ def filled(postgres_url: str, template: str) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def connection(filled: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(filled)
-    rows = resources.files("tests.plans").joinpath("fill.sql").read_text()
+    rows = resources.files("tests.plans.supply").joinpath("fill.sql").read_text()
     for projection in definitions(load_domains(("supply",)), "projectors", Projection):
         schema = schema_of(NAMESPACE, projection.name, GENERATION)
         await connection.execute(f"CREATE SCHEMA {schema}")

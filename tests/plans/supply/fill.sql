@@ -2,7 +2,7 @@
 --
 --   {orders} …   the schemas of the projections' tables
 --
--- Caller   tests/plans/test_supply_plans.py
+-- Caller   tests/plans/supply/test_plans.py
 
 INSERT INTO {orders}.rows (tenant, order_id, status, customer_id, site_id, ordered_at, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
