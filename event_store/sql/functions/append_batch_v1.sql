@@ -246,10 +246,10 @@ BEGIN
              CROSS JOIN LATERAL (
                    SELECT _check_stream[n.check_index] AS index, _check_append[n.check_index] AS append) AS s
             RETURNING e.position, octet_length(e.data) + octet_length(e.metadata) AS octets, sha256(convert_to(
-                   e.partition || ':' || e.position || ':' || e.version || ':' || e.schema_version || ':' || _micros
-                   || ':' || octet_length(e.tenant) || ':' || octet_length(e.stream) || ':' || octet_length(e.type)
-                   || ':' || octet_length(e.data) || ':' || octet_length(e.metadata) || ':' || e.id
-                   || ':' || e.tenant || e.stream || e.type, 'UTF8') || e.data || e.metadata) AS leaf
+                   concat_ws(':', e.partition, e.position, e.version, e.schema_version, _micros, octet_length(e.tenant),
+                             octet_length(e.stream), octet_length(e.type), octet_length(e.data),
+                             octet_length(e.metadata), e.id, e.tenant || e.stream || e.type),
+                   'UTF8') || e.data || e.metadata) AS leaf
         )
         SELECT string_agg(w.leaf, ''::bytea ORDER BY w.position),
                string_agg(substr(w.leaf, 1, 4), ''::bytea ORDER BY w.position), sum(w.octets)
@@ -275,7 +275,7 @@ BEGIN
               FROM (SELECT _check_stream[n.check_index] AS index, count(*) AS events, max(n.number) AS last
                       FROM unnest(_event_check) WITH ORDINALITY AS n (check_index, number) GROUP BY 1) AS w
              WHERE _versions[w.index] > 0
-            ON CONFLICT (partition, tenant, stream)
+            ON CONFLICT (stream, tenant, partition)
             DO UPDATE SET version = excluded.version, last_position = excluded.last_position;
         END IF;
     END IF;

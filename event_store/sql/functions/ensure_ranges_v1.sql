@@ -29,7 +29,7 @@ BEGIN
         _table := format('events_p%s_r%s', _partition, _range);
         CONTINUE WHEN to_regclass(format('{namespace}.%I', _table)) IS NOT NULL;
         EXECUTE format('CREATE TABLE {namespace}.%I (LIKE {namespace}.events INCLUDING ALL)', _table);
-        EXECUTE format('CREATE UNIQUE INDEX %I ON {namespace}.%I (tenant, stream, version)', _table || '_stream', _table);
+        EXECUTE format('CREATE UNIQUE INDEX %I ON {namespace}.%I (stream, tenant, version)', _table || '_stream', _table);
         PERFORM {namespace}.guard_v1(format('{namespace}.%I', _table)::regclass);
         EXECUTE format('ALTER TABLE {namespace}.%I ATTACH PARTITION {namespace}.%I FOR VALUES FROM (%s) TO (%s)',
             'events_p' || _partition, _table, _range * _size, (_range + 1) * _size);
