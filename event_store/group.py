@@ -67,6 +67,11 @@ class PartitionGroup:
         self._applied = applied
         self._generation = -1
 
+    @property
+    def members(self) -> Sequence[Member]:
+        """All members, together or alone."""
+        return [*self.together.values(), *(member for member, _ in self.alone.values())]
+
     async def run(self) -> None:
         """Give pages to the members until cancelled."""
         try:
@@ -80,7 +85,7 @@ class PartitionGroup:
             for _, task in self.alone.values():
                 task.cancel()
             await asyncio.gather(*(task for _, task in self.alone.values()), return_exceptions=True)
-            for member in [*self.together.values(), *(member for member, _ in self.alone.values())]:
+            for member in self.members:
                 await member.close()
             await self._feed.close()
 
@@ -150,10 +155,17 @@ class PartitionGroup:
             for name, member in self.together.items()
             if member not in idle
         }
-        if idle:
-            await self._pass_over(idle, page)
-        if work:
-            await self._gather(work)
+        try:
+            if idle:
+                await self._pass_over(idle, page)
+            if work:
+                await _most_of(work.values())
+        except BaseException:
+            for task in work.values():
+                task.cancel()
+            await asyncio.gather(*work.values(), return_exceptions=True)
+            raise
+        self._part(work)
         self.mark = page.end
         await self._feed.settled(page.end)
 
@@ -172,14 +184,8 @@ class PartitionGroup:
                 member.passed(page)
                 self._applied(member, page)
 
-    async def _gather(self, work: dict[tuple[str, int], "asyncio.Task[None]"]) -> None:
-        try:
-            await _most_of(work.values())
-        except asyncio.CancelledError:
-            for task in work.values():
-                task.cancel()
-            await asyncio.gather(*work.values(), return_exceptions=True)
-            raise
+    def _part(self, work: dict[tuple[str, int], "asyncio.Task[None]"]) -> None:
+        """Let those go alone who have not finished, or failed."""
         for name, task in work.items():
             if not task.done():
                 self._send_alone(name, self.together[name], unfinished=task)

@@ -26,6 +26,7 @@ import asyncpg
 
 from infra.sql import load_sql
 from infra.telemetry import log
+from schemas.errors import ServiceError
 
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 1.0
@@ -33,6 +34,9 @@ MARGIN_SECONDS = 1.0
 """How long before its end a lease that could not be renewed is believed to be lost."""
 STOP_SECONDS_MAX = 10.0
 RESTART_SECONDS_MIN, RESTART_SECONDS_MAX = 0.2, 5.0
+
+EXPECTED_ERRORS = (ServiceError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a database that is away looks like: a word in the log, and no traceback."""
 
 Work = Callable[[int], Awaitable[None]]
 
@@ -152,6 +156,13 @@ class LeasedWork:
                 await self.work(partition)
             except asyncio.CancelledError:
                 raise
+            except EXPECTED_ERRORS as error:
+                log.warning(
+                    "work interrupted, starting again",
+                    group=self.leases.group,
+                    partition=partition,
+                    error=repr(error),
+                )
             except Exception as error:
                 log.exception(
                     "work failed, starting again",

@@ -8,6 +8,7 @@ Puts together what a consuming process runs: leases, feeds, groups. Projectors a
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,8 @@ from event_store.group import Members, PartitionGroup
 from event_store.leases import LeasedWork, Leases, process_identity
 from event_store.log import EventLog, Page
 from event_store.wake import HeadWatch, Notifier
-from infra.telemetry import Counter, Histogram
+from infra.telemetry import Counter, Gauge, Histogram
+from schemas.errors import ServiceError
 
 EVENTS_APPLIED = Counter("everfold_events_applied_total", "Events taken by a consumer", ["consumer"])
 LAG_SECONDS = Histogram(
@@ -29,6 +31,10 @@ LAG_SECONDS = Histogram(
     ["consumer"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+
+BEHIND_EVENTS = Gauge("everfold_lag_events", "Events that this process's partitions are behind", ["consumer"])
+BEHIND_SECONDS = Gauge("everfold_lag_seconds", "Age of the oldest event not taken yet", ["consumer"])
+MEASURE_SECONDS = 5.0
 
 FeedOf = Callable[[int], Awaitable[Feed]]
 
@@ -80,8 +86,36 @@ class ConsumerRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work on the partitions that this process holds, until `stop`."""
-        async with self._notifier:
-            await self._leased.run(stop)
+        measuring = asyncio.create_task(self._measure(), name="measure lag")
+        try:
+            async with self._notifier:
+                await self._leased.run(stop)
+        finally:
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+
+    async def _measure(self) -> None:
+        """Keep the gauges of how far this process's partitions are behind."""
+        while True:
+            await asyncio.sleep(MEASURE_SECONDS)
+            with suppress(ServiceError):  # the database is away: the readiness says so
+                heads = await self._log.heads()
+                lags: dict[str, tuple[int, float]] = {}
+                for partition, group in list(self.groups.items()):
+                    for member in group.members:
+                        events, seconds = lags.get(member.checkpoint.consumer, (0, 0.0))
+                        behind = max(0, heads[partition].position - member.checkpoint.mark.position)
+                        age = (
+                            await self._age(partition, member.checkpoint.mark.position + 1) if behind else 0.0
+                        )
+                        lags[member.checkpoint.consumer] = events + behind, max(seconds, age)
+                for consumer, (events, seconds) in lags.items():
+                    BEHIND_EVENTS.labels(consumer).set(events)
+                    BEHIND_SECONDS.labels(consumer).set(seconds)
+
+    async def _age(self, partition: int, position: int) -> float:
+        commit = await self._log.commit_of(partition, position)
+        return seconds_since(commit.recorded_at) if commit else 0.0
 
     async def ready(self) -> Mapping[str, str]:
         """Return what is missing for this role to do its work."""

@@ -108,4 +108,6 @@ def _wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+if os.environ.get(VARIABLE) and os.environ.get("EVERFOLD_MODE") == "production":
+    raise BadDefinition(VARIABLE, "must not be set in production")
 arm(os.environ.get(VARIABLE, ""))

@@ -63,7 +63,10 @@ async def read_side(store_url: str, **settings: Any) -> AsyncIterator[ReadSide]:
 
 @asynccontextmanager
 async def running_projector(
-    side: ReadSide, *, applied: Callable[[Applied], None] = lambda _applied: None
+    side: ReadSide,
+    *,
+    applied: Callable[[Applied], None] = lambda _applied: None,
+    epoch_changed: Callable[[str], None] = lambda _projection: None,
 ) -> AsyncIterator[LiveProjections]:
     """A projector in this process that tails the log."""
     stop = asyncio.Event()
@@ -71,7 +74,12 @@ async def running_projector(
         urls = list(side.settings.store_urls.values())
         watch = await stack.enter_async_context(HeadWatch(urls, side.settings.namespace))
         members = LiveProjections(
-            side.kinds, side.registry, side.generations, side.checkpoints, applied=applied
+            side.kinds,
+            side.registry,
+            side.generations,
+            side.checkpoints,
+            applied=applied,
+            epoch_changed=epoch_changed,
         )
         await members.open()
         role = ConsumerRole(

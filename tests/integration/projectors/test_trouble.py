@@ -8,6 +8,7 @@ import pytest
 from event_store.log import Append, Check, Expect, NewEvent
 from event_store.status import read_status
 from projectors.dead_letters import read_parked, retry, skip
+from projectors.upkeep import Upkeep
 from projectors.verify import verify_projections
 from tests.integration.projectors.accounts import (
     METADATA,
@@ -155,6 +156,26 @@ async def test_a_lost_tail_of_the_log_is_noticed_and_the_projection_halts(store_
 
             await eventually(told)
             assert await balances(side) == {"a": 1}
+
+
+async def test_what_rests_on_a_lost_tail_is_built_anew_by_itself(store_url: str) -> None:  # F18
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+        await side.pool.execute(
+            "UPDATE everfold.checkpoints SET position = 9, commit_hash = sha256('another history') "
+            "WHERE kind = 'projection' AND position > 0"
+        )
+        await side.pool.execute("UPDATE everfold_account_balances_1.rows SET balance_cents = 1000000")
+        upkeep = Upkeep(side.kinds, side.registry, side.log, side.generations, side.checkpoints)
+        stop = asyncio.Event()
+        task = asyncio.create_task(upkeep.run(stop))
+        async with running_projector(side, epoch_changed=upkeep.rebuild):
+            position = await append(side.log, "a", Deposited(cents=1))
+            await caught_up(side, position, generation=2)
+            assert await balances(side, 2) == {"a": 2}
+            stop.set()
+            await task
 
 
 async def test_a_paused_projection_stands_still_and_goes_on(store_url: str) -> None:
