@@ -15,7 +15,6 @@ from datetime import UTC, date, datetime
 from statistics import median
 from typing import Any
 
-import psycopg
 import uuid_utils
 import uvloop
 
@@ -32,6 +31,7 @@ from projectors.verify import verify_projections
 from schemas import Event
 from schemas.envelope import Metadata
 from schemas.supply.stock import StockReceived
+from tests.services import create_database, drop_database
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 METADATA = Metadata(
@@ -161,16 +161,18 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="a PostgreSQL server's maintenance database")
     parser.add_argument("--events", type=int, default=60_000)
     given = parser.parse_args()
-    name = f"everfold_bench_feed_{random.randrange(10**6)}"
-    with psycopg.connect(given.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            url = given.url.rpartition("/")[0] + f"/{name}"
-            migrate(url, "everfold", range(8))
-            for figure, value in uvloop.run(measure(url, given.events)).items():
-                print(f"{figure}: {value}")
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    for figure, value in run(given.url, given.events).items():
+        print(f"{figure}: {value}")
+
+
+def run(server_url: str, events: int) -> dict[str, Any]:
+    """Measure on a database of its own on a server."""
+    url = create_database(server_url)
+    try:
+        migrate(url, "everfold", range(8))
+        return uvloop.run(measure(url, events))
+    finally:
+        drop_database(server_url, url)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ ACCOUNTS = 1_000
 START_SECONDS_MAX = 20.0
 
 
+Runs = dict[str, list[dict[str, Any]]]
+"""What each kind of server measured, run by run."""
+
+
 @contextmanager
 def server(kind: str, environment: dict[str, str]) -> Iterator[int]:
     """Run a server for a block and yield its port."""
@@ -108,25 +112,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    store_url = create_database(options.url)
+    show_all(run(options.url, options.redis, options.rounds, options.seconds))
+
+
+def run(url: str, redis_url: str, rounds: int, seconds: float) -> Runs:
+    """Measure on a database of its own on a server."""
+    store_url = create_database(url)
     try:
         migrate(store_url, "everfold", range(8))
         with tempfile.TemporaryDirectory() as folder:
-            token = asyncio.run(prepare(store_url, options.redis, Path(folder)))
+            token = asyncio.run(prepare(store_url, redis_url, Path(folder)))
             environment = {
                 "EVERFOLD_STORE_URL": store_url,
-                "EVERFOLD_REDIS_URL": options.redis,
+                "EVERFOLD_REDIS_URL": redis_url,
                 "EVERFOLD_DATA_DIR": folder,
             }
-            compare(token, environment, options.rounds, options.seconds)
+            return compare(token, environment, rounds, seconds)
     finally:
-        drop_database(options.url, store_url)
+        drop_database(url, store_url)
 
 
-def compare(token: str, environment: dict[str, str], rounds: int, seconds: float) -> None:
-    """Run the servers in turn and print the table."""
+def compare(token: str, environment: dict[str, str], rounds: int, seconds: float) -> Runs:
+    """Run the servers in turn: `fixed` bytes, `ours`, and ours `304`."""
     headers = {"Authorization": f"Bearer {token}"}
-    found: dict[str, list[dict[str, Any]]] = {"fixed": [], "ours": [], "304": []}
+    found: Runs = {"fixed": [], "ours": [], "304": []}
     for _ in range(rounds):
         for kind in ("fixed", "ours"):
             with server(kind, environment) as port:
@@ -134,6 +143,11 @@ def compare(token: str, environment: dict[str, str], rounds: int, seconds: float
                 found[kind].append(measure(port, headers, seconds))
                 if kind == "ours":
                     found["304"].append(measure(port, headers | {"If-None-Match": "*"}, seconds))
+    return found
+
+
+def show_all(found: Runs) -> None:
+    """Print the table."""
     base = show("FastAPI, fixed bytes", found["fixed"], None)
     show("a document out of Redis", found["ours"], base)
     show("the same, not modified", found["304"], base)

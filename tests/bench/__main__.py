@@ -1,0 +1,166 @@
+"""
+`make bench`: every benchmark, one table, and `bench/results.json`.
+
+Each path stands beside its ceiling (the same machine doing only the unavoidable part) measured in the same run;
+rates are medians of interleaved runs. A path whose check fails (what was acknowledged is stored, positions are
+gapless, rows equal their fold) ends the run with exit status 1. `--rounds 1` is the short form.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from infra.embedded.folders import ephemeral_folder, server_folder
+from infra.embedded.ports import free_port
+from infra.embedded.postgres import PostgresServer
+from infra.embedded.server import running
+from infra.embedded.valkey import ValkeyServer
+from infra.telemetry import start_telemetry
+from tests.bench import append, commands, feed, queries
+
+RESULTS = Path("bench/results.json")
+CONNECTIONS = 32
+SHORT_ROUNDS = 1
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One path: ours beside its ceiling, with what was checked."""
+
+    path: str
+    unit: str
+    ours: float
+    ceiling: float | None
+    aim: str
+    holds: bool
+    check: str
+    p99_ms: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours as a share of the ceiling."""
+        return self.ours / self.ceiling if self.ceiling else None
+
+
+@contextmanager
+def services() -> Iterator[tuple[str, str]]:
+    """A durable PostgreSQL and a Valkey of the run's own: their addresses."""
+    with ephemeral_folder() as folder:
+        postgres = PostgresServer(server_folder(folder, "postgres"), free_port())
+        with running(postgres), running(ValkeyServer(folder / "valkey", free_port())) as valkey:
+            yield postgres.url, valkey.url
+
+
+def commands_lines(rounds: int) -> Iterator[Line]:
+    """Commands over HTTP with every role running."""
+    options = argparse.Namespace(
+        rounds=rounds, seconds=3.0, connections=CONNECTIONS, commands=20_000 * rounds, broker="log"
+    )
+    found = asyncio.run(commands.run(options))
+    same = found.stored == found.acknowledged
+    check = f"acknowledged {found.acknowledged:,} = stored {found.stored:,}"
+    ours, bare = (median(run["per_second"] for run in runs) for runs in (found.ours, found.bare))
+    p99 = median(run["p99_ms"] for run in found.ours)
+    one = f"stock.receive over HTTP, {CONNECTIONS} connections"
+    yield Line(one, "commands/s", ours, bare, "≥ 0.6 of bare, p99 ≤ 25 ms", same, check, p99)
+    rate = found.batch_commands / found.batch_seconds
+    yield Line("stock.receive through /v1/commands", "commands/s", rate, None, "≥ 5,000", same, check)
+    caught_up = found.caught_up_seconds
+    yield Line("… and the read side caught up after", "s", caught_up, None, "≤ 10", same, "lag 0 everywhere")
+
+
+def append_lines(url: str, rounds: int) -> Iterator[Line]:
+    """The log's own interface beside a plain insert of the same rows."""
+    found = {measured.name: measured.document() for measured in uvloop.run(append.measure(url, 1.0, rounds))}
+    best = max(facts["median"] for name, facts in found.items() if name.startswith("ceiling"))
+    for name, facts in found.items():
+        if name.startswith("append, "):
+            yield _append_line(name, facts, best, "≥ 15,000 at 32, ≥ 20,000 at 256")
+        elif name.startswith("append_batch"):
+            size = name.split()[2].rstrip(",")
+            ceiling = found[f"ceiling: plain insert of {size} rows a commit"]["median"]
+            yield _append_line(name, facts, ceiling, "")
+
+
+def _append_line(name: str, facts: dict[str, Any], ceiling: float, aim: str) -> Line:
+    rate = facts["median"]
+    return Line(
+        name, facts["unit"], rate, ceiling, aim, True, "stored = acknowledged, gapless", facts.get("p99_ms")
+    )
+
+
+def feed_lines(url: str, rounds: int) -> Iterator[Line]:
+    """How fast the read side follows."""
+    figures = feed.run(url, 20_000 * rounds)
+    for name, unit, aim in (
+        ("catch_up_events_per_second", "events/s", "≥ 20,000, through all projections"),
+        ("lag_ms_p50", "ms", "≤ 10"),
+        ("replay_stock-levels_events_per_second", "events/s", "≥ 50,000"),
+        ("replay_lot-traces_events_per_second", "events/s", "≥ 50,000"),
+    ):
+        yield Line(
+            name.replace("_", " "), unit, figures[name], None, aim, figures["equal"], "rows equal their fold"
+        )
+
+
+def query_lines(url: str, redis_url: str, rounds: int) -> Iterator[Line]:
+    """Documents out of Redis beside a route that returns fixed bytes."""
+    found = queries.run(url, redis_url, rounds, 3.0)
+    fixed = median(run["per_second"] for run in found["fixed"])
+    for kind, name, aim in (("ours", "a document out of Redis", "≥ 0.9"), ("304", "… not modified", "≥ 1.0")):
+        rate, p99 = (median(run[key] for run in found[kind]) for key in ("per_second", "p99_ms"))
+        good = all(set(run["statuses"]) <= {"200", "304"} for run in found[kind])
+        yield Line(name, "requests/s", rate, fixed, aim, good, "every answer good", p99)
+
+
+def show(lines: list[Line]) -> None:
+    """Print the table."""
+    table = Table(title="bench: medians, this machine, this run", title_justify="left")
+    for column, justify in (
+        ("path", "left"), ("ours", "right"), ("ceiling", "right"), ("ratio", "right"), ("p99 ms", "right"),
+        ("unit", "left"), ("aim", "left"), ("check", "left"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich's own literals
+    for line in lines:
+        table.add_row(
+            line.path, f"{line.ours:,.1f}", f"{line.ceiling:,.0f}" if line.ceiling else "",
+            f"{line.ratio:.2f}" if line.ratio else "", f"{line.p99_ms:.1f}" if line.p99_ms else "", line.unit,
+            line.aim, line.check if line.holds else f"FAILS: {line.check}",
+        )  # fmt: skip
+    Console(width=170).print(table)
+
+
+def main() -> int:
+    """Measure, print, write, and say whether every check holds."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="taken for the sake of make; nothing here is random"
+    )
+    rounds = parser.parse_args().rounds
+    start_telemetry(role="bench", level="WARNING")
+    lines = list(commands_lines(rounds))
+    with services() as (postgres_url, redis_url):
+        lines += append_lines(postgres_url, rounds)
+        lines += feed_lines(postgres_url, rounds)
+        lines += query_lines(postgres_url, redis_url, rounds)
+    show(lines)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([{**asdict(line), "ratio": line.ratio} for line in lines], indent=2) + "\n")
+    return 0 if all(line.holds for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
