@@ -95,7 +95,9 @@ class RecordedEvent(NamedTuple):
         return tuple(self.stream.split("/")[1:])
 
 
-def cloud_event(event: RecordedEvent, *, namespace: str, domain: str, data: Mapping[str, Any]) -> dict[str, Any]:
+def cloud_event(
+    event: RecordedEvent, *, namespace: str, domain: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
     """
     Return an event as a structured CloudEvents 1.0 JSON object.
 

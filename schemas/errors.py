@@ -35,7 +35,9 @@ class ServiceError(Exception):
 
     def detail(self) -> str:
         """Return one sentence with this error's facts, for people."""
-        facts = ", ".join(f"{name} {value}" for name, value in self.facts().items() if value not in (None, (), []))
+        facts = ", ".join(
+            f"{name} {value}" for name, value in self.facts().items() if value not in (None, (), [])
+        )
         return f"{self.title().rstrip('.')}: {facts}." if facts else self.title()
 
     def __str__(self) -> str:

@@ -47,7 +47,9 @@ class Registry:
                     self._add_class(domain, value)
         for (name, version), event in self.events.items():
             if event is not self.newest[name] and event not in self._upcasts:
-                raise BadDefinition(f"{name} version {version}", "an old version needs an upcast to a newer one")
+                raise BadDefinition(
+                    f"{name} version {version}", "an old version needs an upcast to a newer one"
+                )
 
     def _add_class(self, domain: str, value: type) -> None:
         if issubclass(value, Command) and value.route:
@@ -68,7 +70,9 @@ class Registry:
     @staticmethod
     def _claim(table: dict[Any, Any], name: Any, value: type) -> None:
         if table.setdefault(name, value) is not value:
-            raise BadDefinition(str(name), f"is defined by {table[name].__module__} and by {value.__module__}")
+            raise BadDefinition(
+                str(name), f"is defined by {table[name].__module__} and by {value.__module__}"
+            )
 
     def decode(self, type: str, schema_version: int, data: bytes) -> Sequence[Event]:
         """
