@@ -33,9 +33,7 @@ class _Place:
     parked: int = 0
 
 
-async def read_status(
-    log: EventLog, pool: Fetches, namespace: str, *, uses_broker: bool
-) -> dict[str, Any]:
+async def read_status(log: EventLog, pool: Fetches, namespace: str, *, uses_broker: bool) -> dict[str, Any]:
     """Return the document of `everfold status --json` and of `GET /v1/status`."""
     sql = partial(load_sql, "event_store", namespace=namespace)
     rows = await pool.fetch(sql("sql/queries/status_checkpoints.sql"))
