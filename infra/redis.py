@@ -2,24 +2,25 @@
 The connection to Redis (or Valkey): short time-outs, a breaker, and no waiting for what is away.
 
 Redis only ever saves work here, so every call either answers within `TIMEOUT_SECONDS` or raises `CacheAway`,
-and after a few failures in a row the breaker says so at once for a while. A connection whose call was
-cancelled or timed out is closed, never used again: the reply that is still to come would be taken for the
-next caller's.
+and after a few failures in a row the breaker says so at once for a while. Nobody is ever given a reply that was
+meant for another: reads keep their places in one pipe (`redis_pipe.py`), and any other connection whose call was
+cancelled or timed out is closed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from infra.redis_pipe import RedisPipe
 from infra.telemetry import Counter, log
 from schemas.errors import Unavailable
 
@@ -30,6 +31,7 @@ OPEN_SECONDS = 1.0
 
 FAILURES = Counter("everfold_redis_failures_total", "Calls to Redis that failed or timed out")
 Clock = Callable[[], float]
+Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
@@ -88,6 +90,7 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+        self._pipe = RedisPipe(url)
         self._timeout_seconds = timeout_seconds
         self.breaker = breaker or Breaker()
         self._digests: dict[str, str] = {}
@@ -100,6 +103,7 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
 
     async def close(self) -> None:
         """Close every connection."""
+        self._pipe.close()
         await self._client.aclose()
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -109,8 +113,12 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         Raises:
             CacheAway: No answer in time.
         """
-        values: list[bytes | None] = await self._call("MGET", *keys)
-        return values
+        try:
+            return await self._bounded("MGET", self._pipe.get_many, keys)
+        except CacheAway as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._pipe.close()
+            raise
 
     async def put(self, key: str, value: bytes, *, seconds: int) -> None:
         """
@@ -137,11 +145,15 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
             return await self._call("EVAL", script, len(keys), *keys, *arguments)
 
     async def _call(self, *command: Any) -> Any:
+        return await self._bounded(command[0], self._client.execute_command, *command)
+
+    async def _bounded(self, name: str, call: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer:
+        """Make one call within its time; whatever it comes to, the breaker learns of it."""
         if not self.breaker.admit():
             raise CacheAway("the breaker is open")
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._client.execute_command(*command)
+                answer = await call(*arguments)
         except NoScriptError:
             self.breaker.succeeded()
             raise
@@ -152,7 +164,7 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
             FAILURES.inc()
             self.breaker.failed()
             if self.breaker.is_open:
-                log.warning("redis is away", command=command[0], error=str(error) or type(error).__name__)
+                log.warning("redis is away", command=name, error=str(error) or type(error).__name__)
             raise CacheAway(str(error) or type(error).__name__) from error
         self.breaker.succeeded()
         return answer

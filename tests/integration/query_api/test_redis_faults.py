@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from infra.embedded.server import RunningServer
 from infra.redis import TIMEOUT_SECONDS, Breaker, CacheAway, RedisCache
@@ -93,8 +94,8 @@ async def test_a_hanging_redis_costs_a_tenth_of_a_second_and_then_nothing(
     async with (
         proxy(redis_url, swallows=True) as hanging,
         ReadSideUnderTest(store_url, None, tmp_path) as side,
-        RedisCache(hanging) as redis,
-        Cache(redis) as cache,
+        RedisCache(hanging) as cached,
+        Cache(cached) as cache,
     ):
         spent = []
         for _ in range(6):
@@ -102,10 +103,59 @@ async def test_a_hanging_redis_costs_a_tenth_of_a_second_and_then_nothing(
             with pytest.raises(CacheAway):
                 await cache.get(["a"])
             spent.append(time.monotonic() - started)
-        assert redis.breaker.is_open
+        assert cached.breaker.is_open
         assert spent[0] < TIMEOUT_SECONDS * 5
         assert spent[-1] < TIMEOUT_SECONDS / 2
         await side.open_account("A-1")
+
+
+async def test_the_api_answers_while_redis_hangs(store_url: str, redis_url: str, tmp_path: Path) -> None:
+    async with (
+        proxy(redis_url, swallows=True) as hanging,
+        ReadSideUnderTest(store_url, hanging, tmp_path) as side,
+    ):
+        token = await side.open_account("A-1", 7)
+        await side.apply(to_cache=False)
+        started = time.monotonic()
+
+        for path in ("/v1/accounts/A-1", "/v1/accounts", "/v1/wealth") * 5:
+            response = await side.client.get(path, headers={"everfold-position": token})
+            assert response.status_code == 200, response.text
+            assert b"7" in response.content
+
+        assert time.monotonic() - started < 5
+
+
+async def test_a_password_and_a_database_are_used(valkey: RunningServer) -> None:
+    with redis.Redis.from_url(valkey.url) as open_to_all:
+        open_to_all.config_set("requirepass", "secret")
+    place = urlsplit(valkey.url)
+    named = place._replace(netloc=f":secret@{place.netloc}", path="/3").geturl()
+    async with RedisCache(named, timeout_seconds=2) as third, RedisCache(valkey.url) as unknown:
+        await third.put("a", b"three", seconds=60)
+        assert await third.get_many(["a", "b"]) == [b"three", None]
+        with pytest.raises(CacheAway, match="NOAUTH"):
+            await unknown.get_many(["a"])
+    zero = place._replace(netloc=f":secret@{place.netloc}", path="/0").geturl()
+    async with RedisCache(zero, timeout_seconds=2) as other:
+        assert await other.get_many(["a"]) == [None]
+
+
+async def test_reads_go_on_after_redis_came_back(valkey: RunningServer) -> None:
+    async with RedisCache(valkey.url, timeout_seconds=2) as cached:
+        await cached.put("a", b"1", seconds=60)
+        assert await cached.get_many(["a"]) == [b"1"]
+        valkey.kill()
+        with pytest.raises(CacheAway):
+            await cached.get_many(["a"])
+        valkey.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert await cached.get_many(["a"]) in ([b"1"], [None])
+                    break
+                except CacheAway:
+                    await asyncio.sleep(0.05)
 
 
 async def test_the_breaker_lets_one_call_try_and_closes_when_it_succeeds() -> None:
@@ -130,15 +180,15 @@ async def test_a_cancelled_call_never_leaves_another_its_answer(redis_url: str) 
             await direct.put(f"canary:{number}", b"%d" % number, seconds=600)
     async with (
         proxy(redis_url, delay_seconds=0.002) as slow,
-        RedisCache(slow, timeout_seconds=5) as redis,
-        Cache(redis) as cache,
+        RedisCache(slow, timeout_seconds=5) as cached,
+        Cache(cached) as cache,
     ):
 
         async def through_the_cache(number: int) -> bytes | None:
             return (await cache.get([f"canary:{number}"]))[0]
 
         async def alone(number: int) -> bytes | None:
-            return (await redis.get_many([f"canary:{number}"]))[0]
+            return (await cached.get_many([f"canary:{number}"]))[0]
 
         answered = 0
         for _ in range(400):
