@@ -13,7 +13,9 @@ SHARED_SYSTEM = "system"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together."""
+    """Say which tests stay together; refuse names that differ from one test process to another."""
     for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} bears the address of an object; give its parameters ids")
         shares = SHARED_SYSTEM in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group(SHARED_SYSTEM if shares else item.nodeid.partition("::")[0]))

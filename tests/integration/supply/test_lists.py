@@ -75,7 +75,7 @@ async def test_orders_come_latest_first_with_ties_by_id(told: Told) -> None:
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: "rows" if callable(value) else str(value),
 )
 @pytest.mark.parametrize("sort", ["-ordered_at", "ordered_at", "order_id"])
 async def test_orders_are_filtered(told: Told, given: Document, holds: Any, sort: str) -> None:
