@@ -24,6 +24,7 @@ from infra.http import JSON, Headers, Reply, Request
 from infra.json_body import Error, Parsed, escape, parse_json, read_body
 from infra.problems import problem_headers
 from infra.rate import RateLimiter
+from infra.telemetry import current_traceparent
 from schemas.errors import Invalid, MalformedRequest, ServiceError
 from schemas.messages import INTEGER_MAX
 from schemas.registry import Registry
@@ -56,7 +57,8 @@ class BatchRoute:
         parsed = parse_json(body)
         items, atomic = _envelope(parsed)
         self._limiter.take(tenant, principal.subject, cost=len(items))
-        reading = _Reading(self._readers, principal, request, parsed, len(body) // len(items) + 1)
+        size = len(body) // len(items) + 1
+        reading = _Reading(self._readers, principal, request, parsed, size, current_traceparent())
         parts = await reading.read_all(items)
         representation = wants_representation(request)
         if atomic:
@@ -121,6 +123,7 @@ class _Reading:
     request: Request
     parsed: Parsed
     size: int
+    traceparent: str | None
 
     async def read_all(self, items: Sequence[Any]) -> Parts:
         parts: list[CommandRequest | ServiceError] = []
@@ -170,7 +173,7 @@ class _Reading:
             reason,
             self.request.scope.get("everfold.request_id"),
             None,
-            self.request.scope.get("everfold.traceparent"),
+            self.traceparent,
             self.size,
         )
 

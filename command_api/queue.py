@@ -6,6 +6,7 @@ A flooding tenant fills its own queue and is told so at once; its neighbours get
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from weakref import WeakSet
 
 from command_api.pending import Group, Pending
 from infra.telemetry import Gauge
@@ -19,7 +20,9 @@ TURN_COMMANDS = 16
 
 Item = Pending | Group
 
+_queues: "WeakSet[TenantQueues]" = WeakSet()
 _depth = Gauge("everfold_pipeline_waiting_commands", "Commands that wait for their batch")
+_depth.set_function(lambda: sum(len(queues) for queues in _queues))
 
 
 class _Line:
@@ -43,6 +46,7 @@ class TenantQueues:
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._commands_max = tenant_commands_max
         self._bytes = 0
+        _queues.add(self)
 
     def __len__(self) -> int:
         return sum(line.commands for line in self._lines.values())
@@ -64,14 +68,12 @@ class TenantQueues:
             raise Overloaded(line.commands)
         for item in items:
             self._add(item, line)
-        _depth.inc(commands)
 
     def put_back(self, items: Sequence[Item]) -> None:
         """Take back what was taken, in front of what came later; there is always room."""
         for item in reversed(items):
             line = self._lines.get(item.tenant) or _Line()
             self._add(item, line, front=True)
-        _depth.inc(sum(item.count for item in items))
 
     def _add(self, item: Item, line: _Line, *, front: bool = False) -> None:
         self._lines.setdefault(item.tenant, line)
@@ -81,12 +83,6 @@ class TenantQueues:
 
     def take(self, *, commands_max: int, bytes_max: int) -> Sequence[Item]:
         """Return the next batch: commands of all tenants in turn, or one group by itself; empty when none wait."""
-        waiting = len(self)
-        batch = self._take(commands_max, bytes_max) if waiting else ()
-        _depth.dec(waiting - len(self))
-        return batch
-
-    def _take(self, commands_max: int, bytes_max: int) -> Sequence[Item]:
         batch: list[Item] = []
         room, bytes_room = commands_max, bytes_max
         while self._lines and room > 0:

@@ -16,6 +16,7 @@ from infra.auth import Authenticator
 from infra.http import Handler, Request, Router
 from infra.json_body import parse_json, read_body
 from infra.rate import RateLimiter
+from infra.telemetry import current_traceparent
 from schemas import Command
 from schemas.errors import Invalid
 from schemas.registry import Registry
@@ -58,7 +59,7 @@ class CommandRoutes:
                     reason,
                     request.scope.get("everfold.request_id"),
                     None,
-                    request.scope.get("everfold.traceparent"),
+                    current_traceparent(),
                     len(body),
                 )
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from infra.auth_claims import ClaimRules, read_header, read_payload
+from infra.auth_claims import ClaimRules, check_tenant, read_header, read_payload
 from infra.auth_keys import DevelopmentKey, IssuerKeys, Keys
 from infra.settings import Settings
 from schemas.errors import BadDefinition, Forbidden, Unauthenticated
@@ -172,11 +172,14 @@ def issue_development_token(
 
     Raises:
         BadDefinition: A real issuer is configured: it alone signs tokens then.
+        Invalid: The tenant is no id.
     """
     if not settings.development_issuer:
         raise BadDefinition("EVERFOLD_OIDC_ISSUER", "is set, so tokens come from that issuer alone")
     if settings.mode == "production":
         raise BadDefinition("EVERFOLD_MODE", "is production, where there is no development issuer")
+    if tenant is not None:
+        check_tenant(tenant)
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": DEVELOPMENT_ISSUER,

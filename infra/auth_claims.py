@@ -16,7 +16,7 @@ from typing import Any
 import jiter
 
 from infra.settings import Settings
-from schemas.errors import BadDefinition, Unauthenticated
+from schemas.errors import BadDefinition, Invalid, Unauthenticated
 
 ALGORITHMS = ("ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "Ed25519", "EdDSA")
 """Signatures only: a shared secret would let every verifier sign."""
@@ -181,6 +181,18 @@ class ClaimRules:
         if self.role_map:
             values = [self.role_map[role] for role in values if role in self.role_map]
         return tuple(sorted({role for role in values if role != "system"}))
+
+
+def check_tenant(tenant: str) -> None:
+    """
+    Insist that a tenant's name is an id.
+
+    Raises:
+        Invalid
+    """
+    if not _TENANT.fullmatch(tenant):
+        said = "must be 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+        raise Invalid([{"pointer": "tenant", "message": said}])
 
 
 def parse_role_map(text: str) -> dict[str, str]:

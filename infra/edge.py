@@ -105,8 +105,8 @@ class _Exchange:
     """One request's way through: what came with it, and what has been answered."""
 
     __slots__ = (
-        "_origin", "_preflight_for", "_send", "host", "is_preflight", "request_id", "scope", "size", "started",
-        "status", "traceparent",
+        "_origin", "_preflight_for", "_send", "host", "is_preflight", "parent", "request_id", "scope", "size",
+        "started", "status", "traceparent",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send, origins: frozenset[bytes]) -> None:
@@ -133,12 +133,11 @@ class _Exchange:
         self.request_id = (
             request_id if request_id and _REQUEST_ID.fullmatch(request_id) else urandom(16).hex().encode()
         )
-        if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
-            chance = urandom(24).hex().encode()
-            traceparent = b"00-%s-%s-00" % (chance[:32], chance[32:])
-        self.traceparent = traceparent.decode()
+        self.parent: str | None = None
+        if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
+            self.parent = traceparent.decode()
+        self.traceparent = self.parent or _new_trace()
         scope["everfold.request_id"] = self.request_id.decode()
-        scope["everfold.traceparent"] = self.traceparent
         self.is_preflight = (
             self._preflight_for is not None and self._origin is not None and scope["method"] == "OPTIONS"
         )
@@ -199,7 +198,12 @@ def _check(scope: Scope, exchange: _Exchange) -> None:
 
 
 def _request_span(scope: Scope, exchange: _Exchange) -> AbstractContextManager[Any]:
-    return span("http request", parent=exchange.traceparent, method=scope["method"], path=scope["path"])
+    return span("http request", parent=exchange.parent, method=scope["method"], path=scope["path"])
+
+
+def _new_trace() -> str:
+    chance = urandom(24).hex()
+    return f"00-{chance[:32]}-{chance[32:]}-01"
 
 
 async def _nothing() -> Message:

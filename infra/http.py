@@ -6,7 +6,7 @@ handler is `async def handler(request: Request) -> Reply`, or returns any ASGI r
 are raised as `ServiceError`s; `infra/edge.py` turns them into problems.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -173,7 +173,7 @@ class Router:
         Raises:
             NotFound, MethodNotAllowed
         """
-        found = _walk(self._root, list(_segments(request.scope)), 0, ())
+        found = _walk(self._root, _segments(request.scope), 0, ())
         if found is None:
             raise NotFound("resource")
         node, values = found
@@ -206,14 +206,13 @@ def _walk(
     return (node, values) if node.handlers else None
 
 
-def _segments(scope: Scope) -> Iterator[str]:
+def _segments(scope: Scope) -> list[str]:
     """Split the path as it was sent, so that an encoded slash stays inside its segment."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    for part in raw[1:].split(b"/"):
-        if b"%" not in part:
-            yield part.decode("latin-1")
-            continue
-        try:
-            yield unquote_to_bytes(part).decode()
-        except UnicodeDecodeError as error:
-            raise NotFound("resource") from error
+    parts = raw.decode("latin-1").split("/")[1:]
+    if b"%" not in raw:
+        return parts
+    try:
+        return [unquote_to_bytes(part).decode() for part in parts]
+    except UnicodeDecodeError as error:
+        raise NotFound("resource") from error

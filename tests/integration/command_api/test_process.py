@@ -270,7 +270,10 @@ def test_a_port_that_is_taken_is_said_to_be(store_url: str, tmp_path: Path) -> N
         assert "Traceback" not in second.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--roles", ""], [], ["--roles", "clerk", "--ttl", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--roles", ""], [], ["--roles", "clerk", "--ttl", "0"], ["--roles", "clerk", "--tenant", "a b"]],
+)
 def test_a_token_command_used_wrongly_says_so(arguments: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "EVERFOLD_DATA_DIR": str(tmp_path), "EVERFOLD_DOMAINS": "toy"}
     done = subprocess.run(
