@@ -180,7 +180,8 @@ def _check_commit(before: CommitMark, stored: StoredCommit, events: Sequence[Rec
         if suspect is None and (mark != leaf[:MARK_OCTETS] or not same_time):
             suspect = Fault(partition, position, "the event is not as it was written")
         leaves.append(leaf)
-    if suspect or len(stored.marks) != len(leaves) * MARK_OCTETS:
+    octets = sum(len(event.data) + len(event.metadata) for event in own)
+    if suspect or len(stored.marks) != len(leaves) * MARK_OCTETS or stored.octets != octets:
         return suspect or Fault(partition, first, "the commit's record is not as it was written")
     if (
         commit_hash(before.hash, partition, first, commit.last_position, recorded_micros, leaves)

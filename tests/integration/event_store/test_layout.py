@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from event_store.connections import StoreConnection, connect
+from event_store.failures import PartitionNotHere, TenantHasEvents
 from event_store.integrity import verify_log
 from event_store.log import Answer
 from event_store.migrate import LogNotEmpty, migrate, migrate_all
 from event_store.placement import home_of
-from event_store.postgres import PartitionNotHere, PostgresLog, TenantHasEvents
+from event_store.postgres import PostgresLog
 from schemas.envelope import BEGINNING
 from schemas.errors import BadDefinition, StoreUnavailable
 from tests.contract.log.appends import append, key
@@ -128,6 +129,18 @@ async def test_the_log_grows_from_one_range_into_the_next(database: str) -> None
         assert (await verify_log(log, [0])).ok
     ranges = {name for name in await relations(database, "everfold") if name.startswith("events_p0_r")}
     assert {f"events_p0_r{number}" for number in range(7)} <= ranges
+
+
+async def test_an_append_that_no_range_is_there_for_has_it_made_and_succeeds_when_repeated(
+    database: str,
+) -> None:
+    migrate(database, "everfold", range(1), range_events=5)
+    async with PostgresLog({range(1): database}) as log:
+        await log.append_batch(0, [append("a/1", 0, 8)])
+        with pytest.raises(StoreUnavailable):
+            await log.append_batch(0, [append("a/1", 8, 4)])
+        (outcome,) = await log.append_batch(0, [append("a/1", 8, 4)])
+        assert (outcome.answer, outcome.position) == (Answer.APPENDED, 12)
 
 
 async def test_appends_go_on_while_a_range_is_made(database: str, log: PostgresLog) -> None:
