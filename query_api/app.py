@@ -94,7 +94,7 @@ def make_query_api(parts: Parts, queries: Sequence[type[Query]]) -> QueryApi:
     _add(router, "/v1/status", _status(parts))
     add_service_routes(
         router,
-        ready=lambda: _missing(edge, parts.side),
+        ready=lambda: _missing(edge, parts.servers),
         problems=problems,
         openapi=lambda: openapi_of(described, problems),
     )
@@ -147,11 +147,11 @@ def _status(parts: Parts) -> Handler:
     return status
 
 
-async def _missing(edge: Edge, side: ReadSide) -> Mapping[str, str]:
+async def _missing(edge: Edge, servers: Servers) -> Mapping[str, str]:
     if edge.draining:
         return {"process": "is about to end"}
     try:
-        await side.refresh()
+        await servers.can_read()
     except StoreUnavailable as error:
         return {"read tables": error.title()}
     return {}

@@ -9,6 +9,7 @@ connection whose statement was cancelled or timed out is closed, not used again.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -145,6 +146,8 @@ class Servers:
         """
         Run a read on the replica that will answer first, if its answer is new enough; else on the primary.
 
+        With the primary away an older answer is better than none: it says itself how old it is.
+
         Raises:
             StoreUnavailable: Neither a replica with a good answer nor the primary can be had.
             GenerationGone: On the primary, a table is not there.
@@ -157,7 +160,22 @@ class Servers:
             if is_new_enough(rows):
                 return rows
             replica.was_behind()
-        return await self.primary.fetch(sql, arguments)
+        try:
+            return await self.primary.fetch(sql, arguments)
+        except StoreUnavailable:
+            for replica in self.replicas:
+                with suppress(StoreUnavailable, GenerationGone):
+                    return await replica.fetch(sql, arguments)
+            raise
+
+    async def can_read(self) -> None:
+        """
+        See whether anybody answers.
+
+        Raises:
+            StoreUnavailable: Nobody does.
+        """
+        await self.fetch("SELECT 1", (), is_new_enough=lambda _rows: True)
 
     def _in_turn(self) -> list[Server]:
         able = [replica for replica in self.replicas if not replica.is_resting and not replica.is_behind]

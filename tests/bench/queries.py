@@ -36,8 +36,8 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 @contextmanager
-def server(kind: str, environment: dict[str, str]) -> Iterator[int]:
-    """Run a server for a block and yield its port."""
+def server(kind: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Run a server for a block and yield its port and process id."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.query_server", kind, str(port)],
@@ -47,7 +47,7 @@ def server(kind: str, environment: dict[str, str]) -> Iterator[int]:
     try:
         path = "/readyz" if kind == "ours" else "/v1/accounts/A"
         asyncio.run(answers(f"http://127.0.0.1:{port}{path}"))
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(10)
@@ -65,8 +65,16 @@ async def answers(url: str) -> None:
                 return
 
 
-def measure(port: int, headers: dict[str, str], seconds: float) -> dict[str, Any]:
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(place: tuple[int, int], headers: dict[str, str], seconds: float) -> dict[str, Any]:
     """Run the load generator against a server."""
+    port, pid = place
+    before = cpu_seconds(pid)
     plan = {
         "port": port,
         "paths": [f"/v1/accounts/A-{number:04}" for number in range(ACCOUNTS)],
@@ -80,6 +88,7 @@ def measure(port: int, headers: dict[str, str], seconds: float) -> dict[str, Any
         check=True,
     )
     result: dict[str, Any] = orjson.loads(finished.stdout)
+    result["cpu_us"] = (cpu_seconds(pid) - before) * 1e6 / sum(result["statuses"].values())
     return result
 
 
@@ -98,9 +107,11 @@ def show(name: str, runs: list[dict[str, Any]], base: float | None) -> float:
     """Print one line of the table and return the rate."""
     rate = float(median(run["per_second"] for run in runs))
     p99 = median(run["p99_ms"] for run in runs)
+    cpu = median(run["cpu_us"] for run in runs)
     statuses = {status for run in runs for status in run["statuses"]}
     ratio = f"{rate / base:6.2f}" if base else "  1.00"
-    print(f"{name:<34} {rate:9,.0f}/s  {ratio}  p99 {p99:6.2f} ms  statuses {','.join(sorted(statuses))}")
+    answered = ",".join(sorted(statuses))
+    print(f"{name:<26} {rate:8,.0f}/s {ratio}  p99 {p99:6.2f} ms  server {cpu:4.0f} µs  statuses {answered}")
     return rate
 
 
@@ -138,11 +149,11 @@ def compare(token: str, environment: dict[str, str], rounds: int, seconds: float
     found: Runs = {"fixed": [], "ours": [], "304": []}
     for _ in range(rounds):
         for kind in ("fixed", "ours"):
-            with server(kind, environment) as port:
-                measure(port, headers, 0.5)
-                found[kind].append(measure(port, headers, seconds))
+            with server(kind, environment) as place:
+                measure(place, headers, 0.5)
+                found[kind].append(measure(place, headers, seconds))
                 if kind == "ours":
-                    found["304"].append(measure(port, headers | {"If-None-Match": "*"}, seconds))
+                    found["304"].append(measure(place, headers | {"If-None-Match": "*"}, seconds))
     return found
 
 

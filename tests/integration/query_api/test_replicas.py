@@ -156,6 +156,30 @@ async def test_a_replica_that_cuts_connections_is_no_error(replicated: tuple[Rea
     assert await cutting > 0
 
 
+async def test_with_the_primary_away_the_replica_answers_and_says_how_old_it_is(
+    replicated: tuple[ReadSideUnderTest, str],
+) -> None:
+    side, replica_url = replicated
+    first = (await side.client.get("/v1/accounts/A-1")).headers["everfold-position"]
+    async with paused(replica_url):
+        token = await side.deposit("A-1", 5)
+        await side.apply()
+        fresh = await side.client.get("/v1/accounts/A-1", headers={"everfold-position": token})
+        primary = side.api.parts.servers.primary
+        primary._connections = type(primary._connections)("postgresql://nobody@127.0.0.1:1/x", size_max=2)
+
+        old = await side.client.get("/v1/accounts/A-1")
+        asked = await side.client.get(
+            "/v1/accounts/A-1", headers={"everfold-position": token, "prefer": "wait=0"}
+        )
+        ready = await side.client.get("/readyz")
+
+    assert fresh.json()["balance_cents"] == 105
+    assert (old.status_code, old.headers["everfold-position"]) == (200, first)
+    assert asked.status_code == 412
+    assert ready.status_code == 200
+
+
 async def test_a_replica_that_is_away_is_no_error(store_url: str, tmp_path: Path) -> None:
     urls = ("postgresql://nobody@127.0.0.1:1/nothing", "postgresql://nobody@127.0.0.1:2/nothing")
     async with ReadSideUnderTest(store_url, None, tmp_path, replica_urls=urls) as side:
