@@ -97,6 +97,9 @@ class PartitionGroup:
         if generation != self._generation:
             await self._change_members()
             self._generation = generation
+        if not self.together:
+            caught_up = [member.checkpoint.mark for member, task in self.alone.values() if task.done()]
+            self.mark = max(caught_up, default=self.mark)
         for name, (member, task) in list(self.alone.items()):
             if task.done() and member.checkpoint.mark.position >= self.mark.position:
                 del self.alone[name]

@@ -37,7 +37,7 @@ PUBLISH_SECONDS_MAX = 10.0
 RECONNECT_ATTEMPTS_MAX = 8
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 5.0
 CLOUD_EVENTS_OUTSTANDING_MAX = 200
-CLOUD_EVENTS_PER_SECOND_MAX = 2_000
+CLOUD_EVENTS_PER_SECOND_MAX = 1_000
 """Of one partition: other programs must not take the processor from our own read side."""
 
 RELAYED = Counter("everfold_relayed_events_total", "Events confirmed by the broker", ["group"])

@@ -24,6 +24,10 @@ class Fetches(Protocol):
         ...
 
 
+OUTSIDE = "cloudevents"
+"""The relay to other programs goes at its own pace, and holds up none of ours."""
+
+
 @dataclass
 class _Place:
     """One consumer's generation over all partitions."""
@@ -52,10 +56,10 @@ async def read_status(log: EventLog, pool: Fetches, namespace: str, *, uses_brok
         for (kind, name, _), place in sorted(places.items())
         if kind == "workflow"
     ]
-    relays = [place for (kind, _, _), place in places.items() if kind == "relay"] if uses_broker else []
+    relays = [place for (kind, name, _), place in places.items() if kind == "relay" and name != OUTSIDE]
     return {
         "partitions": [
-            {"partition": partition, "head": head, "relayed": _relayed(relays, partition, head)}
+            {"partition": partition, "head": head, "relayed": _relayed(relays, partition, head, uses_broker)}
             for partition, head in sorted(heads.items())
         ],
         "projections": documents,
@@ -69,8 +73,11 @@ def worst_lag_seconds(status: Mapping[str, Any]) -> float:
     return max((one["lag_seconds"] for one in [*status["projections"], *status["workflows"]]), default=0.0)
 
 
-def _relayed(relays: Sequence[_Place], partition: int, head: int) -> int:
-    return min((place.positions.get(partition, 0) for place in relays), default=head)
+def _relayed(relays: Sequence[_Place], partition: int, head: int, uses_broker: bool) -> int:
+    """Return how far all of our own groups have been relayed to; without a broker there is nothing to relay."""
+    if not uses_broker:
+        return head
+    return min((place.positions.get(partition, 0) for place in relays), default=0)
 
 
 async def _projection(

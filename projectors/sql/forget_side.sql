@@ -5,7 +5,7 @@
 -- Caller   projectors/side_builds.py, replay_into
 
 WITH tenants AS (
-    DELETE FROM {namespace}.applied_by_tenant WHERE projection = $2 AND generation = 0
+    DELETE FROM {namespace}.applied_by_tenant WHERE projection IN ($1, $2) AND generation = 0
 ), parked AS (
     DELETE FROM {namespace}.parked_events WHERE kind = 'projection' AND consumer = $2 AND generation = 0
 )

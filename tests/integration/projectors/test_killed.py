@@ -67,6 +67,46 @@ async def test_killed_at_a_step_it_goes_on_and_every_effect_is_there_once(  # F3
             assert [report.equal for report in await verify_projections(side)] == [True]
 
 
+@pytest.mark.parametrize(
+    "step", ["build.page", "build.before_swap", "generations.before_swap", "build.after_swap"]
+)
+async def test_a_replay_killed_at_a_step_is_gone_on_with_and_readers_never_see_half_of_it(  # F41
+    store_url: str, redis_url: str, tmp_path: Path, step: str
+) -> None:
+    async with read_side(store_url) as side, projector(store_url, redis_url, tmp_path / "log"):
+        for _ in range(3):
+            position = await append(side.log, "a", AccountOpened(owner="Ada"), Deposited(cents=1))
+        await caught_up(side, position)
+        assert await replay(store_url, tmp_path / "replay", f"{step}=kill") == -signal.SIGKILL
+        live = (await side.generations.live())["account-balances"].generation
+        assert await balances(side, live) == {"a": 3}
+        assert await replay(store_url, tmp_path / "replay", "") == 0
+        live = (await side.generations.live())["account-balances"].generation
+        assert await balances(side, live) == {"a": 3}
+        await caught_up(side, await append(side.log, "a", Deposited(cents=1)), generation=live)
+        assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+async def replay(store_url: str, log_file: Path, failpoints: str) -> int:
+    """Run the command to its end, and return its status."""
+    environment = {
+        **os.environ, "EVERFOLD_STORE_URL": store_url, "EVERFOLD_READ_URL": store_url, "EVERFOLD_DOMAINS": "toy",
+        "EVERFOLD_BROKER_URL": "log", "EVERFOLD_FAILPOINTS": failpoints,
+    }  # fmt: skip
+    with log_file.open("ab") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "infra.cli",
+            "replay",
+            "account-balances",
+            env=environment,
+            stdout=out,
+            stderr=out,
+        )
+    return await asyncio.wait_for(process.wait(), 60)
+
+
 async def test_one_frozen_past_its_lease_is_succeeded_and_writes_nothing_when_it_thaws(  # F37
     store_url: str, redis_url: str, tmp_path: Path
 ) -> None:
