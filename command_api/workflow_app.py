@@ -32,6 +32,8 @@ GROUP = "workflows"
 CONNECTIONS_MAX = 8
 BATCH_COMMANDS_MAX = 1_000
 """Workflows wait for whole rounds, not for single answers, so large batches cost nobody time."""
+TENANT_COMMANDS_MAX = 20_000
+"""More than all workflows together ever have waiting for one tenant (see `CALLS_AT_ONCE_MAX`)."""
 
 
 def workflows_of(domains: Sequence[Domain], environment: Mapping[str, str]) -> Sequence[tuple[Workflow, str]]:

@@ -6,6 +6,7 @@ page is taken again later, and the same keys bring the same answers.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from schemas.registry import Registry
 
 ATTEMPTS_MAX = 5
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.05, 1.0
+CALLS_AT_ONCE_MAX = 2
+"""Calls of the pipeline for one tenant: the next waits there while one is carried out, and no queue fills up."""
 READS_AT_ONCE_MAX = 8
 
 
@@ -124,17 +127,17 @@ class PipelineCarrier:
     async def _send_once(
         self, commands: Sequence[CommandRequest], numbers: Sequence[int]
     ) -> dict[int, Answer]:
-        calls = [
-            [numbers[place] for place in call] for call in in_calls([commands[number] for number in numbers])
-        ]
-        results = await asyncio.gather(
-            *(self._sender.submit_many([commands[number] for number in call]) for call in calls)
-        )
-        return {
-            number: answer
-            for call, answers in zip(calls, results, strict=True)
-            for number, answer in zip(call, answers, strict=True)
-        }
+        answers: dict[int, Answer] = {}
+        windows: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(CALLS_AT_ONCE_MAX))
+
+        async def send(call: Sequence[int]) -> None:
+            requests = [commands[number] for number in call]
+            async with windows[requests[0].tenant]:
+                answers.update(zip(call, await self._sender.submit_many(requests), strict=True))
+
+        calls = in_calls([commands[number] for number in numbers])
+        await asyncio.gather(*(send([numbers[place] for place in call]) for call in calls))
+        return answers
 
     # -- reads --------------------------------------------------------------------------------------------
 
