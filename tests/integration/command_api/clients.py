@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 
 from command_api.app import CommandApi, make_command_api
+from event_store.log import EventLog
+from event_store.memory import MemoryLog
 from event_store.postgres import PostgresLog
 from infra.auth import issue_development_token
 from infra.rate import RateLimiter
@@ -29,7 +31,7 @@ class Api:
     """A command API and a client of it."""
 
     api: CommandApi
-    log: PostgresLog
+    log: EventLog
     settings: Settings
     http: httpx2.AsyncClient
 
@@ -83,13 +85,26 @@ def batch(commands: Iterable[Any], **more: Any) -> dict[str, Any]:
 async def api_over(store_url: str, folder: Path, *, limiter: RateLimiter | None = None) -> AsyncIterator[Api]:
     """Keep a command API for a block."""
     settings = settings_for(store_url, folder)
-    async with PostgresLog({range(PARTITIONS): store_url}, settings.namespace) as log:
-        api = make_command_api(settings, log, limiter=limiter)
-        transport = httpx2.ASGITransport(app=api.edge)
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://everfold.test", timeout=60
-        ) as http:
-            try:
-                yield Api(api, log, settings, http)
-            finally:
-                await api.close()
+    async with (
+        PostgresLog({range(PARTITIONS): store_url}, settings.namespace) as log,
+        _api_on(log, settings, limiter) as api,
+    ):
+        yield api
+
+
+@asynccontextmanager
+async def api_in_memory(folder: Path, *, limiter: RateLimiter | None = None) -> AsyncIterator[Api]:
+    """Keep a command API without a database for a block, for what never gets as far as the log."""
+    async with _api_on(MemoryLog(), settings_for("postgresql://nowhere", folder), limiter) as api:
+        yield api
+
+
+@asynccontextmanager
+async def _api_on(log: EventLog, settings: Settings, limiter: RateLimiter | None) -> AsyncIterator[Api]:
+    api = make_command_api(settings, log, limiter=limiter)
+    transport = httpx2.ASGITransport(app=api.edge)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://everfold.test", timeout=60) as http:
+        try:
+            yield Api(api, log, settings, http)
+        finally:
+            await api.close()

@@ -9,7 +9,7 @@ import pytest
 from infra.http import Reply, Request
 from infra.rate import RateLimiter
 from schemas.errors import OutcomeUnknown, PositionLost, ProjectionBehind, StoreUnavailable
-from tests.integration.command_api.clients import Api, api_over, batch, command
+from tests.integration.command_api.clients import Api, api_in_memory, api_over, batch, command
 
 DEEP = b'{"a":' * 40 + b"1" + b"}" * 40
 BIG = b'{"owner": "' + b"x" * (1024 * 1024) + b'"}'
@@ -40,6 +40,20 @@ BAD_BODIES: dict[str, tuple[bytes, int]] = {
 }
 
 
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    """A command API without a database: nothing that is refused here gets as far as the log."""
+    async with api_in_memory(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def durable(store_url: str, tmp_path: Path) -> AsyncIterator[Api]:
+    """A command API over PostgreSQL."""
+    async with api_over(store_url, tmp_path) as made:
+        yield made
+
+
 @pytest.mark.parametrize(("body", "status"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
 async def test_bad_bodies_are_problems_and_change_nothing(api: Api, body: bytes, status: int) -> None:
     answer = await api.raw("accounts/A/open", body)
@@ -67,7 +81,7 @@ async def test_ids_outside_their_alphabet_are_refused(api: Api, account: str) ->
     assert await api.head() == 0
 
 
-async def test_what_is_bad_in_a_batch_harms_no_neighbour(api: Api) -> None:
+async def test_what_is_bad_in_a_batch_harms_no_neighbour(durable: Api) -> None:
     bad: list[Any] = [
         command("open", "B", owner="a\x00b"),
         command("deposit", cents=2**53 + 1),
@@ -81,14 +95,14 @@ async def test_what_is_bad_in_a_batch_harms_no_neighbour(api: Api) -> None:
         {"command": "accounts.deposit", "id": "A", "data": {}},
         {"command": "accounts.deposit", "id": {"account_id": "A"}, "data": []},
     ]
-    answer = await api.post(
+    answer = await durable.post(
         "commands", batch([command("open", owner="Ann"), *bad, command("deposit", cents=1)])
     )
     statuses = [item["status"] for item in answer.json()["results"]]
     assert statuses == [200, *[422] * len(bad), 200]
     for number, item in enumerate(answer.json()["results"][1:-1], 1):
         assert item["problem"]["errors"][0]["pointer"].startswith(f"/commands/{number}")
-    assert len(await api.events()) == 2
+    assert len(await durable.events()) == 2
 
 
 @pytest.mark.parametrize(
@@ -110,13 +124,13 @@ async def test_a_batch_that_is_none_is_refused_whole(api: Api, body: Any, status
     assert await api.head() == 0
 
 
-async def test_a_thousand_commands_fit_in_a_batch(api: Api) -> None:
+async def test_a_thousand_commands_fit_in_a_batch(durable: Api) -> None:
     commands = [
         command("open", f"A{number}", owner="Ann", idempotency_key=f"k{number}") for number in range(1_000)
     ]
-    answer = await api.post("commands", batch(commands))
+    answer = await durable.post("commands", batch(commands))
     assert {item["status"] for item in answer.json()["results"]} == {200}
-    assert await api.head() == 1_000
+    assert await durable.head() == 1_000
 
 
 async def test_a_batch_over_eight_mebibytes_is_too_large(api: Api) -> None:
@@ -165,8 +179,9 @@ async def test_long_addresses_and_headers_are_refused(api: Api) -> None:
 
 
 @pytest.fixture
-async def limited(store_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    async with api_over(store_url, tmp_path, limiter=RateLimiter(0.1, burst=2)) as made:
+async def limited(tmp_path: Path) -> AsyncIterator[Api]:
+    """A command API that lets each caller ask twice."""
+    async with api_in_memory(tmp_path, limiter=RateLimiter(0.1, burst=2)) as made:
         yield made
 
 
