@@ -16,7 +16,7 @@ from event_store.wake import HeadWatch
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged
 
-PAGE_EVENTS_MAX = 1_000
+PAGE_EVENTS_MAX = 2_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.25, 1.0
 

@@ -20,7 +20,7 @@ from infra.documents import DocumentWriter
 from infra.domains import definitions, load_domains, load_registry
 from infra.garbage import collect_seldom
 from infra.health import serve_health
-from infra.pools import open_pool
+from infra.pools import COMMAND_SECONDS_MAX, open_pool
 from infra.redis import RedisCache
 from infra.settings import Settings
 from infra.telemetry import log as logger
@@ -33,6 +33,8 @@ from schemas.registry import Registry
 
 GROUP = "projections"
 CONNECTIONS_MAX = 12
+TOOL_STATEMENT_SECONDS_MAX = 3600.0
+"""A comparison of whole tables takes as long as they are large."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,21 @@ class ReadSide:
 
 
 @asynccontextmanager
-async def open_read_side(settings: Settings, *, name: str) -> AsyncIterator[ReadSide]:
+async def open_read_side(
+    settings: Settings, *, name: str, statement_seconds_max: float = TOOL_STATEMENT_SECONDS_MAX
+) -> AsyncIterator[ReadSide]:
     """Connect to the log and the read tables, with the loaded domains' projections."""
     domains = load_domains(settings.domains)
     found: list[type[Projection[Row]]] = definitions(domains, "projectors", Projection)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(PostgresLog(settings.store_urls, settings.namespace))
         pool = await stack.enter_async_context(
-            await open_pool(settings.read_url_or_store, name=name, size_max=CONNECTIONS_MAX)
+            await open_pool(
+                settings.read_url_or_store,
+                name=name,
+                size_max=CONNECTIONS_MAX,
+                command_seconds_max=statement_seconds_max,
+            )
         )
         yield ReadSide(
             settings,
@@ -72,7 +81,9 @@ async def open_read_side(settings: Settings, *, name: str) -> AsyncIterator[Read
 async def run_projector(settings: Settings, stop: asyncio.Event) -> None:
     """Keep this process's share of all projections up to date until `stop`."""
     async with AsyncExitStack() as stack:
-        side = await stack.enter_async_context(open_read_side(settings, name="projector"))
+        side = await stack.enter_async_context(
+            open_read_side(settings, name="projector", statement_seconds_max=COMMAND_SECONDS_MAX)
+        )
         watch = await stack.enter_async_context(
             HeadWatch(list(settings.store_urls.values()), settings.namespace)
         )
