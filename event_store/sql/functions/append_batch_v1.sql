@@ -61,8 +61,6 @@ LANGUAGE plpgsql
 SET lock_timeout = '3s'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET jit = off
 AS $function$
 DECLARE
@@ -70,9 +68,6 @@ DECLARE
     _elsewhere    boolean;
     _plain        boolean;
     _micros       bigint;
-    _octets       bigint;
-    _leaves       bytea;
-    _marks        bytea;
     _found        bytea[];
     _now          bigint[];
     _bound        boolean[];
@@ -97,8 +92,14 @@ BEGIN
            greatest(clock_timestamp(), h.recorded_at),
            EXISTS (SELECT FROM {namespace}.void_calls AS v WHERE v.partition = _partition AND v.call = _call),
            EXISTS (SELECT FROM {namespace}.tenant_partitions AS t
-                    WHERE t.tenant = ANY (_tenants) AND t.partition <> _partition)
-      INTO _base, _base_hash, _recorded_at, _void, _elsewhere
+                    WHERE t.tenant = ANY (_tenants) AND t.partition <> _partition),
+           -- Not a join: that may be planned as one scan of the whole partition for each stream.
+           (SELECT array_agg(coalesce(
+                       (SELECT s.version FROM {namespace}.streams AS s
+                         WHERE s.partition = _partition AND s.tenant = u.tenant AND s.stream = u.stream),
+                       0) ORDER BY u.number)
+              FROM unnest(_tenants, _streams) WITH ORDINALITY AS u (tenant, stream, number))
+      INTO _base, _base_hash, _recorded_at, _void, _elsewhere, _versions
       FROM (SELECT) AS one
       LEFT JOIN LATERAL (
            SELECT c.last_position, c.hash, c.recorded_at FROM {namespace}.commits AS c
@@ -121,14 +122,6 @@ BEGIN
     END IF;
     _last := _base;
     _hash := _base_hash;
-
-    SELECT array_agg(coalesce(
-               -- Not a join: that may be planned as one scan of the whole partition for each stream.
-               (SELECT s.version FROM {namespace}.streams AS s
-                 WHERE s.partition = _partition AND s.tenant = u.tenant AND s.stream = u.stream),
-               0) ORDER BY u.number)
-      INTO _versions
-      FROM unnest(_tenants, _streams) WITH ORDINALITY AS u (tenant, stream, number);
 
     SELECT NOT EXISTS (
            SELECT FROM unnest(_check_stream, _check_expected, _check_offset) AS c (stream, expected, earlier)
@@ -251,15 +244,17 @@ BEGIN
                              octet_length(e.metadata), e.id, e.tenant || e.stream || e.type),
                    'UTF8') || e.data || e.metadata) AS leaf
         )
-        SELECT string_agg(w.leaf, ''::bytea ORDER BY w.position),
-               string_agg(substr(w.leaf, 1, 4), ''::bytea ORDER BY w.position), sum(w.octets)
-          INTO _leaves, _marks, _octets
-          FROM written AS w;
-        _hash := sha256(_base_hash || convert_to(_partition || ':' || _base + 1 || ':' || _last || ':' || _micros || ':',
-                                                 'UTF8') || _leaves);
-        INSERT INTO {namespace}.commits (partition, first_position, last_position, recorded_at, octets, hash,
-                                         previous_hash, marks)
-        VALUES (_partition, _base + 1, _last, _recorded_at, _octets, _hash, _base_hash, _marks);
+        INSERT INTO {namespace}.commits AS c (partition, first_position, last_position, recorded_at, octets, hash,
+                                              previous_hash, marks)
+        SELECT _partition, _base + 1, _last, _recorded_at, l.octets,
+               sha256(_base_hash || convert_to(concat_ws(':', _partition, _base + 1, _last, _micros, ''), 'UTF8')
+                      || l.leaves),
+               _base_hash, l.marks
+          FROM (SELECT string_agg(w.leaf, ''::bytea ORDER BY w.position) AS leaves,
+                       string_agg(substr(w.leaf, 1, 4), ''::bytea ORDER BY w.position) AS marks,
+                       sum(w.octets) AS octets
+                  FROM written AS w) AS l
+        RETURNING c.hash INTO _hash;
         -- Under the lock nobody else adds streams, so new ones need no ON CONFLICT, which would cost them twice.
         IF 0 = ANY (_versions) THEN
             INSERT INTO {namespace}.streams (partition, version, first_position, last_position, tenant, stream)
