@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from event_store.wake import Listener
 from infra.sql import load_sql
 from infra.telemetry import log
+from query_api.replicas import GenerationGone
 from query_api.statements import positional
 from schemas.errors import Overloaded, StoreUnavailable, Unavailable
 
@@ -223,9 +224,12 @@ class ReadSide:
 
     async def _refresh(self) -> None:
         watched = sorted(self._partitions)
-        rows = await self._primary.fetch(
-            self._statement.sql, self._statement.arguments({"partitions": watched})
-        )
+        try:
+            rows = await self._primary.fetch(
+                self._statement.sql, self._statement.arguments({"partitions": watched})
+            )
+        except GenerationGone:  # the database has not been migrated yet: nothing has been built
+            rows = []
         self._now = Snapshot(
             {row["name"]: row["generation"] for row in rows},
             {

@@ -65,6 +65,17 @@ async def test_a_dropped_generation_is_noticed_by_the_read_itself(side: ReadSide
     assert response.json() == {"accounts": 1, "cents": 6}
 
 
+async def test_before_the_migration_there_is_no_read_model_either(side: ReadSideUnderTest) -> None:
+    await side.pool.execute("ALTER TABLE everfold.projections RENAME TO projections_to_come")
+    await side.api.parts.side.refresh()
+
+    before = await side.client.get("/v1/accounts")
+    await side.pool.execute("ALTER TABLE everfold.projections_to_come RENAME TO projections")
+    after = await side.client.get("/v1/accounts")
+
+    assert (before.status_code, after.status_code) == (503, 200)
+
+
 async def test_a_read_model_that_was_never_built_is_unavailable(side: ReadSideUnderTest) -> None:
     await side.pool.execute("DELETE FROM everfold.projections")
     await side.api.parts.side.refresh()
