@@ -50,7 +50,7 @@ async def test_a_trace_is_the_lots_row_with_its_movements_and_holds(told: Told) 
             "next": None,
         }
         assert (
-            await told.walk(f"/v1/lots/{item_id}/{quote(lot, safe=str())}/trace", limit=4)
+            await told.walk(f"/v1/lots/{item_id}/{quote(lot, safe='')}/trace", limit=4)
             == movements[item_id, lot]
         )
     assert held > 0
