@@ -61,7 +61,10 @@ async def first_bad(log: PostgresLog) -> Fault:
         ("UPDATE everfold.commits SET marks = marks || marks WHERE last_position = 6", 2),
         ("UPDATE everfold.commits SET first_position = 3 WHERE last_position = 6", 2),
         ("UPDATE everfold.commits SET octets = 1 WHERE last_position = 46", 7),
-        ("INSERT INTO everfold.events SELECT 47, 1, now(), gen_random_uuid(), 0, 1, 'x', 'y/1', 'Z', '', ''", 47),
+        (
+            "INSERT INTO everfold.events SELECT 47, 1, now(), gen_random_uuid(), 0, 1, 'x', 'y/1', 'Z', '', ''",
+            47,
+        ),
     ],
 )
 async def test_tampering_is_found_where_it_was_done(
