@@ -71,7 +71,8 @@ class Timekeeper:
                 log.warning("timers not looked at", error=repr(error))
             wait_seconds = max(LOOK_SECONDS_MIN, min(seconds, LOOK_SECONDS_MAX))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _turn(self) -> float:

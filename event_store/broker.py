@@ -86,7 +86,8 @@ class BrokerFeeds:
                 finally:
                     self.connection = None
                     with suppress(*BROKER_ERRORS):
-                        await asyncio.wait_for(connection.close(), topology.CALL_SECONDS_MAX)
+                        async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                            await connection.close()
             except BROKER_ERRORS as error:
                 log.warning("broker is away, following the log", group=self.group, error=repr(error))
             await asyncio.sleep(pause_seconds)
@@ -225,7 +226,8 @@ class BrokerFeed:
             return await self._race_log(after, wait_seconds)
         silent = HEAD_POLL_SECONDS - (time.monotonic() - self._heard_at)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), max(0.0, min(wait_seconds, silent)))
+            async with asyncio.timeout(max(0.0, min(wait_seconds, silent))):
+                await self._news.wait()
         if self._news.is_set() or time.monotonic() - self._heard_at < HEAD_POLL_SECONDS:
             return Page(self._partition, after, (), after)
         self._heard_at = time.monotonic()
@@ -285,4 +287,5 @@ class BrokerFeed:
         self._given.clear()
         if channel is not None:
             with suppress(*BROKER_ERRORS):
-                await asyncio.wait_for(channel.close(), topology.CALL_SECONDS_MAX)
+                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                    await channel.close()

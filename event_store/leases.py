@@ -118,11 +118,13 @@ class LeasedWork:
             while not stop.is_set():
                 await self._turn()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), RENEW_SECONDS)
+                    async with asyncio.timeout(RENEW_SECONDS):
+                        await stop.wait()
         finally:
             await self._end(list(self.running))
             with suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError, TimeoutError):
-                await asyncio.wait_for(self.leases.leave(), STOP_SECONDS_MAX)
+                async with asyncio.timeout(STOP_SECONDS_MAX):
+                    await self.leases.leave()
 
     @property
     def ready(self) -> bool:
@@ -131,7 +133,8 @@ class LeasedWork:
 
     async def _turn(self) -> None:
         try:
-            held, surplus = await asyncio.wait_for(self.leases.renew(), LEASE_SECONDS)
+            async with asyncio.timeout(LEASE_SECONDS):
+                held, surplus = await self.leases.renew()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             log.warning("leases not renewed", group=self.leases.group, error=repr(error))
             if not self.ready:

@@ -79,7 +79,8 @@ class Publisher:
         """Close the connection."""
         if self._connection is not None:
             with suppress(*BROKER_ERRORS):
-                await asyncio.wait_for(self._connection.close(), topology.CALL_SECONDS_MAX)
+                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                    await self._connection.close()
 
 
 class GroupRelay:
@@ -198,7 +199,8 @@ class GroupRelay:
         channel, self._channel = self._channel, None
         if channel is not None:
             with suppress(*BROKER_ERRORS):
-                await asyncio.wait_for(channel.close(), topology.CALL_SECONDS_MAX)
+                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                    await channel.close()
 
     async def _note(self, error: Exception) -> None:
         await self._close_channel()

@@ -101,7 +101,8 @@ class HeadWatch:
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[partition].add(waiter)
         try:
-            await asyncio.wait_for(waiter, seconds)
+            async with asyncio.timeout(seconds):
+                await waiter
         except TimeoutError:
             self._waiting[partition].discard(waiter)
 

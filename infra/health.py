@@ -44,7 +44,8 @@ def health_routes(ready: Readiness) -> list[Route]:
 
 async def _missing(ready: Readiness) -> Mapping[str, str]:
     try:
-        return await asyncio.wait_for(ready(), READY_SECONDS_MAX)
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            return await ready()
     except TimeoutError:
         return {"readiness": f"no answer within {READY_SECONDS_MAX:g} s"}
 

@@ -60,11 +60,13 @@ class Child:
         if process is not None and process.returncode is None:
             process.send_signal(self.program.stop_signal)
             try:
-                await asyncio.wait_for(process.wait(), self.program.grace_seconds)
+                async with asyncio.timeout(self.program.grace_seconds):
+                    await process.wait()
             except TimeoutError:
                 self._say(f"{self.program.name} did not end within {self.program.grace_seconds:g} s; killed")
                 process.kill()
-                await asyncio.wait_for(process.wait(), KILL_WAIT_SECONDS)
+                async with asyncio.timeout(KILL_WAIT_SECONDS):
+                    await process.wait()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)

@@ -135,7 +135,8 @@ async def _migrate(system: RunningSystem, say: Say) -> None:
         **program.arguments(),
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), MIGRATE_SECONDS_MAX)
+        async with asyncio.timeout(MIGRATE_SECONDS_MAX):
+            said, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()

@@ -259,7 +259,8 @@ class Build:
         await holder.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'")
         rows = await holder.fetch(self._sql("sql/hold.sql"), self.kind.name, live)
         goals = {row["partition"]: row["position"] for row in rows}
-        await asyncio.wait_for(self.advance(goals), HOLD_SECONDS_MAX)
+        async with asyncio.timeout(HOLD_SECONDS_MAX):
+            await self.advance(goals)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

@@ -111,7 +111,8 @@ class LiveProjections:
         async with Listener([listen_url], self._generations.channel, lambda _payload: self._look.set()):
             while not stop.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._look.wait()
                 self._look.clear()
                 try:
                     await self.look()

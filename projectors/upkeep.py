@@ -57,7 +57,8 @@ class Upkeep:
             except Exception as error:
                 logger.exception("upkeep failed, trying again", error=repr(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _look(self) -> None:

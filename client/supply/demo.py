@@ -170,7 +170,8 @@ async def _tool(system: RunningSystem, *arguments: str, show: bool = False) -> t
         stderr=None if show else asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        out, err = await asyncio.wait_for(process.communicate(), TOOL_SECONDS_MAX)
+        async with asyncio.timeout(TOOL_SECONDS_MAX):
+            out, err = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
