@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from event_store.log import Commit, EventLog, Page
+from event_store.pace import Pace
 from event_store.wake import HeadWatch
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged
@@ -88,19 +89,24 @@ class LogFeed:
         self._events_max = events_max
         self._ahead: tuple[CommitMark, asyncio.Task[Page]] | None = None
         self._poll_seconds = POLL_SECONDS_MIN
+        self._pace = Pace()
 
     async def next(self, after: CommitMark, *, wait_seconds: float) -> Page:
         """Return what follows a mark; reads on in the background while a full page is worked on."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_seconds
+        if self._ahead is None and (patience := min(self._pace.wait_seconds(clock()), wait_seconds)) > 0:
+            await asyncio.sleep(patience)
         page = await self._read(after)
-        deadline = asyncio.get_running_loop().time() + wait_seconds
         while not page.events:
-            left = deadline - asyncio.get_running_loop().time()
+            left = deadline - clock()
             if left <= 0:
                 return page
             await self._wait(after.position, min(left, self._poll_seconds))
             self._poll_seconds = min(2 * self._poll_seconds, POLL_SECONDS_MAX)
             page = await self._read(after)
         self._poll_seconds = POLL_SECONDS_MIN
+        self._pace.took(len(page.events), clock())
         if len(page.events) >= self._events_max // 2:
             self._ahead = page.end, asyncio.create_task(self._read_log(page.end))
         return page

@@ -1,0 +1,28 @@
+"""
+How long a follower lets a page grow, so that it does not cost more than what it brings.
+
+Each page costs a follower a transaction, whatever is in it. Under load every commit would become a page of its
+own, and followers would take from appends the processor time that makes them few. So each event of the last page
+buys a millisecond of patience, up to a bound: at a thousand events a second pages begin to grow, below that they
+shrink back to nothing, and a lone event is never held.
+"""
+
+SECONDS_AN_EVENT = 0.001
+PATIENCE_SECONDS_MAX = 0.04
+
+
+class Pace:
+    """One follower's patience."""
+
+    __slots__ = ("_next_at",)
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+
+    def took(self, events: int, now: float) -> None:
+        """Note that a page was taken."""
+        self._next_at = now + min(PATIENCE_SECONDS_MAX, events * SECONDS_AN_EVENT)
+
+    def wait_seconds(self, now: float) -> float:
+        """Return how long to wait before the next page is read; nothing once the work on the last took as long."""
+        return max(0.0, self._next_at - now)
