@@ -25,7 +25,7 @@ from infra.rate import RateLimiter
 from infra.service_routes import add_service_routes
 from infra.settings import Settings
 from infra.telemetry import log
-from schemas.errors import ServiceError
+from schemas.errors import BadDefinition, ServiceError
 
 
 def rules_of(domains: Sequence[Domain]) -> Rules:
@@ -81,12 +81,22 @@ async def _missing(edge: Edge, event_log: EventLog) -> Mapping[str, str]:
         await event_log.heads()
     except ServiceError as error:
         return {"store": error.title()}
+    except Exception as error:
+        log.warning("store unusable", error=repr(error))
+        return {"store": f"cannot be used ({type(error).__name__}); is it migrated?"}
     return {}
 
 
 @asynccontextmanager
 async def command_api(settings: Settings) -> AsyncIterator[CommandApi]:
-    """Keep the command API over PostgreSQL for a block."""
+    """
+    Keep the command API over PostgreSQL for a block.
+
+    Raises:
+        BadDefinition: No PostgreSQL is named, and none runs here.
+    """
+    if settings.store_url is None:
+        raise BadDefinition("EVERFOLD_STORE_URL", "is not set; `everfold up` starts a PostgreSQL of its own")
     async with PostgresLog(settings.store_urls, settings.namespace) as event_log:
         api = make_command_api(settings, event_log)
         house = asyncio.create_task(_keep_house(event_log, settings), name="housekeeping")
@@ -106,6 +116,6 @@ async def _keep_house(event_log: PostgresLog, settings: Settings) -> None:
         for partition in event_log.partitions:
             try:
                 await event_log.keep_house(partition, keys_kept=kept)
-            except ServiceError as error:
+            except Exception as error:
                 log.warning("house not kept", partition=partition, error=repr(error))
         await asyncio.sleep(HOUSE_SECONDS)
