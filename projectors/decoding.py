@@ -90,7 +90,10 @@ class Decoder:
                 occurred_at,
             )
             found.append(Decoded(stream, events, commit.hash if commit else page.end.hash, event))
-            types.update(one.type for one in events)
+            if len(events) == 1:
+                types.add(events[0].type)
+            else:
+                types.update(one.type for one in events)
         return DecodedPage(found, frozenset(types), None)
 
     def _is_wanted(self, place: tuple[str, int]) -> bool | None:
