@@ -75,25 +75,31 @@ class Folding:
     def plan(self, decoded: Sequence[Decoded]) -> list[Step]:
         """Return the steps that events mean, in order."""
         steps: list[Step] = []
-        plans, only, skipped = self._plans, self.only, self.skipped
+        plans = self._plans
         for source in decoded:
-            tenant = source.stream.tenant
+            if self.parked and any(event.type in plans for event in source.events) and self._waits(source):
+                continue
+            stream = source.stream
+            tenant = stream.tenant
             for event in source.events:
                 for table, keys_of, method, takes_key, makes_row in plans.get(event.type, ()):
                     try:
-                        keys = () if self._waits(source) else tuple(keys_of(event, source.stream))
+                        keys = tuple(keys_of(event, stream))
                     except Exception as error:
                         self._park(_whole_stream(source), source, error)
                         continue
                     for key in keys:
                         place = _new(Place, (table, tenant, key if type(key) is tuple else tuple(key)))
-                        if (only is not None and place != only) or (
-                            skipped and (source.stream.position, place) in skipped
-                        ):
-                            continue
-                        handler = partial(method, key=place.key) if takes_key else method
+                        handler = partial(method, key=key) if takes_key else method
                         steps.append((place, handler, event, source, makes_row))
+        if self.only is not None or self.skipped:
+            return [step for step in steps if self._counts(step)]
         return steps
+
+    def _counts(self, step: Step) -> bool:
+        """Say whether a step is to be taken, where only one row is folded or some events are left out."""
+        place, _, _, source, _ = step
+        return self.only in (None, place) and (source.stream.position, place) not in self.skipped
 
     def missing(self, steps: Iterable[Step]) -> dict[str, set[Place]]:
         """Return the rows that steps need and that are not at hand, by table."""
@@ -163,7 +169,7 @@ class Folding:
 
     def _waits(self, source: Decoded) -> bool:
         """Say whether an event only waits behind one of its stream whose rows could not be told; then it is parked."""
-        if not self.parked or _whole_stream(source) not in self.parked:
+        if _whole_stream(source) not in self.parked:
             return False
         self._park(_whole_stream(source), source, None)
         return True

@@ -23,6 +23,7 @@ from event_store.migrate import migrate
 from event_store.postgres import PostgresLog
 from event_store.role import ConsumerRole
 from event_store.wake import HeadWatch
+from infra.garbage import collect_seldom
 from infra.settings import load_settings
 from projectors.app import ReadSide, open_read_side
 from projectors.build import Build, Workshop
@@ -71,7 +72,8 @@ async def append(log: PostgresLog, events: list[tuple[str, Event]], tenant: str 
 
 
 async def measure(url: str, events: int) -> dict[str, Any]:
-    """Run all measurements on an empty, migrated database."""
+    """Run all measurements on an empty, migrated database, with the settings of a projector process."""
+    collect_seldom()
     chance = random.Random(7)
     settings = load_settings(store_url=url, read_url=url, domains="supply")
     async with open_read_side(settings, name="bench") as side:
