@@ -89,7 +89,7 @@ class Decider(Generic[State]):
         """
         Name what else is needed in the light of what is known; asked again until it names nothing new.
 
-        For example the stock streams of the items that an order's state lists.
+        For example the streams of the things that the main stream's state lists.
         """
         return ()
 

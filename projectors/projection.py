@@ -36,7 +36,7 @@ class Stream(NamedTuple):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids in the stream's name: `("S1", "I1")` for `stock/S1/I1`."""
+        """The ids in the stream's name: `("H1", "R101")` for `rooms/H1/R101`."""
         return _ids_of(self.name)
 
 

@@ -91,7 +91,7 @@ class RecordedEvent(NamedTuple):
 
     @property
     def stream_ids(self) -> tuple[str, ...]:
-        """The ids in the stream's name: `("S1", "I1")` for `stock/S1/I1`."""
+        """The ids in the stream's name: `("H1", "R101")` for `rooms/H1/R101`."""
         return tuple(self.stream.split("/")[1:])
 
 

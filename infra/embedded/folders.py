@@ -17,6 +17,7 @@ from infra.embedded.account import Account, may_enter, open_root, server_account
 from infra.embedded.outside import PASSING_ROOTS, data_outside
 
 EPHEMERAL_PREFIX = f"everfold-run-{os.geteuid()}-"
+BEGUN_PREFIX = f"everfold-begun-{os.geteuid()}-"
 LOCK_NAME = "lock"
 
 
@@ -50,9 +51,11 @@ def ephemeral_folder() -> Iterator[Path]:
     root = _ephemeral_root()
     for left_behind in root.glob(f"{EPHEMERAL_PREFIX}*"):
         _remove_if_abandoned(left_behind)
-    folder = Path(tempfile.mkdtemp(prefix=EPHEMERAL_PREFIX, dir=root))
-    with (folder / LOCK_NAME).open("w") as lock:
+    begun = Path(tempfile.mkdtemp(prefix=BEGUN_PREFIX, dir=root))
+    with (begun / LOCK_NAME).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Only under its final name can it be taken for left behind, and by then it is locked.
+        folder = begun.rename(begun.with_name(begun.name.replace(BEGUN_PREFIX, EPHEMERAL_PREFIX, 1)))
         folder.chmod(0o711)
         try:
             yield folder
@@ -76,8 +79,8 @@ def _remove_if_abandoned(folder: Path) -> None:
     if folder.lstat().st_uid != os.geteuid():
         return
     try:
-        with (folder / LOCK_NAME).open("w") as lock:
+        with (folder / LOCK_NAME).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except (BlockingIOError, FileNotFoundError):
-        return  # somebody's, or one that is being made at this moment
+        return  # somebody's, or one that somebody else removes at this moment

@@ -1,7 +1,7 @@
 """
 Tests of a domain as sentences: `given(…).when(…).then(…)`, on a log in memory, without any service.
 
-    given(SUPPLY, RegisterSite(…), ("stock/S1/I1", StockReceived(…))).when(ReserveStock(…)).then(StockReserved(…))
+    given(Accounts, OpenAccount(…), ("accounts/A1", Deposited(…))).when(Withdraw(…)).then(Withdrawn(…))
 
 What is given are facts: an event with its stream, `(stream, event)`; a bare event, which goes to the stream of the
 command that comes next; or a command, which is carried out. The subject is a decider or several (each stream's
