@@ -130,13 +130,14 @@ class _Exchange:
                 self._origin = value
             elif name == b"access-control-request-method":
                 self._preflight_for = value
-        self.request_id = (
-            request_id if request_id and _REQUEST_ID.fullmatch(request_id) else urandom(16).hex().encode()
-        )
+        chance = urandom(40).hex()
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            request_id = chance[:32].encode()
+        self.request_id = request_id
         self.parent: str | None = None
         if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
             self.parent = traceparent.decode()
-        self.traceparent = self.parent or _new_trace()
+        self.traceparent = self.parent or f"00-{chance[32:64]}-{chance[64:]}-01"
         scope["everfold.request_id"] = self.request_id.decode()
         self.is_preflight = (
             self._preflight_for is not None and self._origin is not None and scope["method"] == "OPTIONS"
@@ -199,11 +200,6 @@ def _check(scope: Scope, exchange: _Exchange) -> None:
 
 def _request_span(scope: Scope, exchange: _Exchange) -> AbstractContextManager[Any]:
     return span("http request", parent=exchange.parent, method=scope["method"], path=scope["path"])
-
-
-def _new_trace() -> str:
-    chance = urandom(24).hex()
-    return f"00-{chance[:32]}-{chance[32:]}-01"
 
 
 async def _nothing() -> Message:

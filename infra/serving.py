@@ -81,6 +81,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._deadline = self.loop.time() + BODY_SECONDS_MAX
         super().on_headers_complete()
+        cycle = getattr(self, "cycle", None)  # none yet where the first request asks for another protocol
+        if cycle is not None and cycle.transport is self.transport:
+            cycle.transport = _Corked(self.loop, self.transport)
 
     def on_message_complete(self) -> None:
         """Wait for nothing more: how long the answer takes is our own affair."""
@@ -99,6 +102,42 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class _Corked:
+    """
+    A connection that keeps what is written until the end of the loop's turn, or until there is more.
+
+    So an answer's head and body leave in one system call and arrive as one packet.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop, self._transport = loop, transport
+        self._held: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep a first part; send it with the second."""
+        if self._held is None:
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            held, self._held = self._held, None
+            self._transport.write(held + data)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, None
+        if held is not None and not self._transport.is_closing():
+            self._transport.write(held)
+
+    def close(self) -> None:
+        """Send what is kept, and close."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Server(uvicorn.Server):
