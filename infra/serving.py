@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from infra.application import application_of
 from infra.edge import Edge
 from infra.garbage import collect_seldom
 from infra.problems import encode_problem
@@ -183,7 +184,7 @@ def server_of(edge: Edge, *, host: str, port: int) -> Server:
     """Return a server for an API."""
     return Server(
         uvicorn.Config(
-            edge,
+            application_of(edge),
             host=host,
             port=port,
             loop="uvloop",
