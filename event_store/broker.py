@@ -52,8 +52,18 @@ class _Delivery:
 class BrokerFeeds:
     """The feeds of one process in one group: one connection, a channel for each partition."""
 
-    def __init__(self, url: str, namespace: str, group: str, event_log: EventLog, watch: HeadWatch) -> None:
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        group: str,
+        event_log: EventLog,
+        watch: HeadWatch,
+        *,
+        page_events_max: int = PAGE_EVENTS_MAX,
+    ) -> None:
         self.namespace, self.group = namespace, group
+        self.page_events_max = page_events_max
         self.connection: AbstractConnection | None = None
         self._url = url
         self._log = event_log
@@ -110,7 +120,7 @@ class BrokerFeed:
         self._partition = partition
         self._log = event_log
         self._watch = watch
-        self._log_feed = LogFeed(event_log, partition, watch)
+        self._log_feed = LogFeed(event_log, partition, watch, events_max=feeds.page_events_max)
         self._arrived: deque[_Delivery] = deque()
         self._given: deque[_Delivery] = deque()
         self._news = asyncio.Event()
@@ -157,7 +167,7 @@ class BrokerFeed:
         pages: list[Page] = []
         taken: list[_Delivery] = []
         mark = after
-        while self._arrived and sum(len(page.events) for page in pages) < PAGE_EVENTS_MAX:
+        while self._arrived and sum(len(page.events) for page in pages) < self._feeds.page_events_max:
             delivery = self._arrived[0]
             if delivery.page.end.position <= mark.position:
                 self._tails = self._tails and delivery.page.end != mark

@@ -277,7 +277,7 @@ class PartitionGroup:
 
 
 async def _most_of(work: Collection["asyncio.Task[None]"]) -> None:
-    """Wait for all; once half have finished, the others get as much time again, and a moment at least."""
+    """Wait for all; once half have finished, the others get twice that time again, and a moment at least."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     deadline = started + PATIENCE_SECONDS_MAX
@@ -290,7 +290,7 @@ async def _most_of(work: Collection["asyncio.Task[None]"]) -> None:
         if not is_half_done and 2 * len(pending) <= len(work):
             is_half_done = True
             now = loop.time()
-            deadline = min(deadline, now + max(PATIENCE_SECONDS_MIN, now - started))
+            deadline = min(deadline, now + max(PATIENCE_SECONDS_MIN, 2 * (now - started)))
 
 
 def _name(member: Member) -> tuple[str, int]:

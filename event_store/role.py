@@ -16,7 +16,7 @@ import asyncpg
 
 from event_store.checkpoints import Checkpoints
 from event_store.consumer import Consumer, Member, TransactionalMember
-from event_store.feed import Feed, LogFeed
+from event_store.feed import PAGE_EVENTS_MAX, Feed, LogFeed
 from event_store.group import Members, PartitionGroup
 from event_store.leases import LeasedWork, Leases, process_identity
 from event_store.log import EventLog, Page
@@ -72,11 +72,13 @@ class ConsumerRole:
         watch: HeadWatch | None,
         feed_of: FeedOf | None = None,
         applied: Callable[[Member, Page], None] | None = None,
+        page_events_max: int = PAGE_EVENTS_MAX,
     ) -> None:
         self.checkpoints = Checkpoints(pool, namespace)
         self.groups: dict[int, PartitionGroup] = {}
         self._log = log
         self._watch = watch
+        self._page_events_max = page_events_max
         self._members = members
         self._feed_of = feed_of or self._follow_log
         self._applied = applied
@@ -132,7 +134,7 @@ class ConsumerRole:
             self._members,
             self.checkpoints,
             await self._feed_of(partition),
-            lambda: LogFeed(self._log, partition, self._watch),
+            lambda: self._log_feed(partition),
             self._member_applied,
         )
         self.groups[partition] = group
@@ -142,7 +144,10 @@ class ConsumerRole:
             self.groups.pop(partition, None)
 
     async def _follow_log(self, partition: int) -> Feed:
-        return LogFeed(self._log, partition, self._watch)
+        return self._log_feed(partition)
+
+    def _log_feed(self, partition: int) -> LogFeed:
+        return LogFeed(self._log, partition, self._watch, events_max=self._page_events_max)
 
     def _member_applied(self, member: Member, page: Page) -> None:
         self._notifier.tell(str(page.partition))

@@ -33,6 +33,8 @@ from schemas.registry import Registry
 
 GROUP = "projections"
 CONNECTIONS_MAX = 12
+PAGE_EVENTS_MAX = 8_000
+"""A row is written once for a page, however often the page touches it: large pages catch up with fewer writes."""
 TOOL_STATEMENT_SECONDS_MAX = 3600.0
 """A comparison of whole tables takes as long as they are large."""
 
@@ -107,6 +109,7 @@ async def run_projector(settings: Settings, stop: asyncio.Event) -> None:
             members=members,
             watch=watch,
             feed_of=feeds.feed_of if feeds else None,
+            page_events_max=PAGE_EVENTS_MAX,
         )
         await stack.enter_async_context(serve_health(settings.health_port, role.ready, host=settings.host))
         logger.info("projector works", projections=sorted(side.kinds), broker=settings.uses_broker)
@@ -130,5 +133,12 @@ async def _open_feeds(
     if not settings.uses_broker:
         return None
     return await stack.enter_async_context(
-        BrokerFeeds(settings.broker_url.get_secret_value(), settings.namespace, GROUP, log, watch)
+        BrokerFeeds(
+            settings.broker_url.get_secret_value(),
+            settings.namespace,
+            GROUP,
+            log,
+            watch,
+            page_events_max=PAGE_EVENTS_MAX,
+        )
     )

@@ -5,6 +5,7 @@ What no projection folds is not decoded. An event whose type or version this pro
 stops: whether it should be folded cannot be known, so it is held and never skipped.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ class Decoder:
         self._folded = frozenset(name for projection in projections for name in projection.whens)
         self._wanted: dict[tuple[str, int], bool | None] = {}
         self._last: tuple[Page, DecodedPage] | None = None
+        self.turn = asyncio.Lock()
+        """Large pages are folded one member after the other, so that one's write goes on beside the next one's fold."""
 
     def decode(self, page: Page) -> DecodedPage:
         """Return a page's events that somebody folds."""

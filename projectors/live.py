@@ -7,6 +7,7 @@ it, since nobody writes rows without moving the checkpoint or its revision; when
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from event_store.checkpoints import Checkpoint, Checkpoints
@@ -104,7 +105,8 @@ class LiveMember(Member):
         bad: dict[Place, str] = {}
         while True:
             try:
-                changes = await self._fold(events, bad)
+                async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
+                    changes = await self._fold(events, bad)
                 try:
                     await self._commit(page, changes)
                 except ROW_ERRORS as error:

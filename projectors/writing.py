@@ -21,7 +21,7 @@ from projectors.tables import Table, UnwritableValue, Written
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
 
-ROWS_PER_STATEMENT_MAX = 5_000
+ROWS_PER_STATEMENT_MAX = 10_000
 ADVANCE_ARGUMENTS = 10
 
 

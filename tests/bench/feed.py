@@ -25,7 +25,7 @@ from event_store.role import ConsumerRole
 from event_store.wake import HeadWatch
 from infra.garbage import collect_seldom
 from infra.settings import load_settings
-from projectors.app import ReadSide, open_read_side
+from projectors.app import PAGE_EVENTS_MAX, ReadSide, open_read_side
 from projectors.build import Build, Workshop
 from projectors.runner import LiveProjections
 from projectors.verify import verify_projections
@@ -145,7 +145,7 @@ class projecting:  # noqa: N801 (a block, named as one)
         await members.open()
         role = ConsumerRole(
             log=side.log, pool=side.pool, namespace=side.settings.namespace, group="projections",
-            members=members, watch=self._watch,
+            members=members, watch=self._watch, page_events_max=PAGE_EVENTS_MAX,
         )  # fmt: skip
         self._task = asyncio.create_task(role.run(self._stop))
 

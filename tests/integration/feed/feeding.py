@@ -24,6 +24,7 @@ from tests.integration.projectors.accounts import METADATA, event_id
 from tests.toy import Deposited
 
 PARTITIONS = 2
+STOP_SECONDS_MAX = 15.0
 GROUP = "workflows"
 
 
@@ -92,7 +93,7 @@ class Feeding:
             yield relay
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait([task], timeout=STOP_SECONDS_MAX)
             await publisher.close()
 
     @asynccontextmanager
@@ -150,7 +151,7 @@ async def feeding(database: str, broker_url: str) -> AsyncIterator[Feeding]:
 
 async def _clean(feeding: Feeding) -> None:
     with suppress(Exception):
-        async with feeding.channel() as channel:
+        async with asyncio.timeout(STOP_SECONDS_MAX), feeding.channel() as channel:
             for group in ("projections", "workflows"):
                 for partition in range(PARTITIONS):
                     await channel.queue_delete(topology.queue_name(feeding.namespace, group, partition))
