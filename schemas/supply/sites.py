@@ -21,7 +21,13 @@ def _is_time_zone(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, Strict(), StringConstraints(max_length=64), AfterValidator(_is_time_zone)]
+TimeZone = Annotated[
+    str,
+    Strict(),
+    StringConstraints(max_length=64),
+    AfterValidator(_is_time_zone),
+    Field(examples=["Europe/Berlin"]),
+]
 
 
 class RegisterSite(Command, route="sites/{site_id}/register", permission="clerk"):
