@@ -160,6 +160,7 @@ async def test_with_the_primary_away_the_replica_answers_and_says_how_old_it_is(
     replicated: tuple[ReadSideUnderTest, str],
 ) -> None:
     side, replica_url = replicated
+    await caught_up(side, replica_url)
     first = (await side.client.get("/v1/accounts/A-1")).headers["everfold-position"]
     async with paused(replica_url):
         token = await side.deposit("A-1", 5)
