@@ -35,7 +35,8 @@ async def paused(replica_url: str) -> AsyncIterator[None]:
 
 async def caught_up(primary: ReadSideUnderTest, replica_url: str) -> None:
     """Wait until the replica has replayed all that the primary has written."""
-    target = await primary.pool.fetchval("SELECT pg_current_wal_lsn()")
+    # Rows are applied without waiting for the disk, so what counts is what is inserted, not what is written yet.
+    target = await primary.pool.fetchval("SELECT pg_current_wal_insert_lsn()")
     connection = await asyncpg.connect(replica_url)
     try:
         async with asyncio.timeout(20):
