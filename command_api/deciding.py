@@ -15,7 +15,7 @@ import uuid_utils
 from command_api.decider import Context, Rules, States, To
 from command_api.pending import Pending
 from command_api.requests import MUST_EXIST, AppendedEvent, CommandRequest
-from command_api.state_cache import Known, StreamKey
+from command_api.state_cache import Known, StateCache, StreamKey
 from event_store.log import APPEND_EVENTS_MAX, EVENT_BYTES_MAX, Append, Check, NewEvent
 from infra.telemetry import log
 from schemas import Event
@@ -23,16 +23,19 @@ from schemas.envelope import Metadata
 from schemas.errors import BadDefinition, ServiceError, TooLarge, VersionMismatch
 
 FURTHER_ROUNDS_MAX = 8
+NOTHING_BEFORE: Mapping[StreamKey, Known] = {}
 
 Found = Mapping[StreamKey, Known | ServiceError]
 
 
 class Speculation:
-    """What is believed of streams while a batch is decided: what was loaded, and on top what was decided."""
+    """What is believed of streams while a draft is decided: what was loaded, and on top what was decided."""
 
-    __slots__ = ("loaded", "written")
+    __slots__ = ("_before", "_cache", "loaded", "written")
 
-    def __init__(self) -> None:
+    def __init__(self, cache: StateCache, before: Mapping[StreamKey, Known] = NOTHING_BEFORE) -> None:
+        """`before` has what the draft before this one has decided, while it is on its way to the log."""
+        self._cache, self._before = cache, before
         self.loaded: dict[StreamKey, Known | ServiceError] = {}
         self.written: dict[StreamKey, Known] = {}
 
@@ -43,8 +46,12 @@ class Speculation:
         Raises:
             ServiceError: The stream cannot be read.
         """
-        known = self.written.get(key) or self.loaded.get(key)
-        if isinstance(known, ServiceError):
+        known = self.written.get(key) or self._before.get(key) or self.loaded.get(key)
+        if known is None:
+            known = self._cache.get(key)
+            if known is not None:
+                self.loaded[key] = known
+        elif isinstance(known, ServiceError):
             raise known
         return known
 

@@ -37,19 +37,10 @@ class StateLoader:
             EpochChanged: The states in the cache are of a history that the log does not have any more.
             StoreUnavailable
         """
-        missing: list[StreamKey] = []
-        for key in keys:
-            if key not in found:
-                known = self.cache.get(key)
-                if known is None:
-                    missing.append(key)
-                else:
-                    found[key] = known
-        if missing:
-            missing = list(dict.fromkeys(missing))
-            events, head = await self._log.read_tails(partition, [StreamTail(*key) for key in missing])
-            await self._follow(partition, head)
-            await self._fold_all(partition, missing, events, found)
+        missing = list(dict.fromkeys(keys))
+        events, head = await self._log.read_tails(partition, [StreamTail(*key) for key in missing])
+        await self._follow(partition, head)
+        await self._fold_all(partition, missing, events, found)
 
     async def _follow(self, partition: int, head: CommitMark) -> None:
         """Rest on the head that was read, once the log still has the commit that was rested on before."""

@@ -53,11 +53,11 @@ class Appender:
         """
         if not appends:
             return ()
+        known = self._cache.mark(partition)
         with _seconds.time(), span("append", partition=partition, commands=len(appends)):
             for attempt in range(1, STORE_ATTEMPTS_MAX + 1):
                 try:
                     failpoint("pipeline.before_append")
-                    known = self._cache.mark(partition)
                     outcomes = await self._log.append_batch(partition, appends, known=known)
                     failpoint("pipeline.after_commit")
                     return outcomes

@@ -10,23 +10,27 @@ from collections.abc import Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 
-from command_api.batch import BatchRunner, Clock
+from command_api.batch import BatchRunner, Sent
 from command_api.decider import Rules
 from command_api.deciding import Desk
+from command_api.drafting import Clock, Draft, Drafter
 from command_api.first_answers import FirstAnswers
 from command_api.loading import StateLoader
 from command_api.outcomes import SETTLE_SECONDS_MAX, Appender
 from command_api.pending import Group, Pending, Ticket
 from command_api.queue import TENANT_COMMANDS_MAX, Item, TenantQueues, commands_of
 from command_api.requests import Answer, CommandRequest
+from command_api.settling import Settler
 from command_api.state_cache import StateCache
 from event_store.log import EventLog
 from infra.telemetry import log
-from schemas.errors import OutcomeUnknown, Overloaded, ServiceError
+from schemas.errors import Overloaded, ServiceError
 from schemas.registry import Registry
 
 BATCH_COMMANDS_MAX = 256
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+DRAFTED_TOGETHER = 8
+"""While an append is under way commands are decided some at a time, which costs less than one by one."""
 DRAIN_SECONDS_MAX = 5.0
 
 
@@ -106,11 +110,10 @@ class Pipeline:
         if worker is None:
             runner = BatchRunner(
                 partition,
-                self._loader,
+                Drafter(partition, self._loader, lambda now: Desk(self._rules, now), self._clock),
                 self._appender,
-                self._first_answers,
-                lambda now: Desk(self._rules, now),
-                self._clock,
+                Settler(partition, self._cache, self._first_answers),
+                self._cache,
             )
             queues = TenantQueues(tenant_commands_max=self._tenant_commands_max)
             worker = Worker(runner, queues, self._batch_commands_max, self._context.copy())
@@ -133,6 +136,9 @@ class Worker:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._context = context
+        self._draft: Draft | None = None
+        self._under_way: tuple[Draft, asyncio.Task[Sent]] | None = None
         self._task = asyncio.create_task(self._work(), name="pipeline worker", context=context)
 
     def offer(self, items: Sequence[Item]) -> None:
@@ -148,25 +154,59 @@ class Worker:
 
     async def _work(self) -> None:
         while True:
-            batch = self._queues.take(commands_max=self._batch_commands_max, bytes_max=BATCH_BYTES_MAX)
-            if batch:
-                await self._run(batch)
-                continue
-            self._idle.set()
-            self._wake.clear()
-            await self._wake.wait()
+            draft = self._draft = self._runner.draft(self._under_way[0] if self._under_way else None)
+            while await self._go_on(draft):
+                pass
+            await self._hand_over(draft)
 
-    async def _run(self, batch: Sequence[Item]) -> None:
-        """Run a batch; whatever happens, each of its commands is answered or queued again."""
-        try:
-            self._queues.put_back(await self._runner.run(batch))
-        except asyncio.CancelledError:
-            _answer_all(batch, OutcomeUnknown())
-            raise
-        except Exception as error:
-            log.error("batch failed", commands=len(batch), exc_info=error)
-            self._runner.forget_all()
-            _answer_all(batch, ServiceError())
+    async def _go_on(self, draft: Draft) -> bool:
+        """Bring the draft forward by what waits; False once it is time to send it."""
+        self._wake.clear()
+        if self._under_way is None:
+            if await self._take(draft, alone=not draft):
+                return True
+            if draft:
+                return False
+            self._idle.set()
+            await self._wake.wait()
+        elif self._under_way[1].done():
+            return not draft and await self._take(draft)
+        elif len(self._queues) < DRAFTED_TOGETHER or not await self._take(draft):
+            await self._wake.wait()
+        return True
+
+    async def _take(self, draft: Draft, *, alone: bool = False) -> bool:
+        """Take the next of what waits into the draft, or carry it out by itself; False when nothing can be taken."""
+        room = 0 if draft.is_full else self._batch_commands_max - len(draft)
+        batch = self._queues.take(commands_max=room, bytes_max=BATCH_BYTES_MAX, alone=alone)
+        if not batch:
+            return False
+        if batch[0].alone:
+            left = await self._runner.run_alone(batch[0])
+        else:
+            left = await self._runner.extend(draft, [item for item in batch if isinstance(item, Pending)])
+        self._queues.put_back(left)
+        return True
+
+    async def _hand_over(self, draft: Draft) -> None:
+        """Send the draft on its way, unless it rested on what came to nothing; then answer what was under way."""
+        if self._under_way is None:
+            self._send(draft)
+            return
+        before, task = self._under_way
+        sent = await task
+        self._under_way = None
+        undone = self._runner.undone(before, sent)
+        if draft.rests_on(undone):
+            self._queues.put_back([decision.pending for decision in draft.decisions])
+        elif draft:
+            self._send(draft)
+        self._queues.put_back(await self._runner.settle(before, sent))
+
+    def _send(self, draft: Draft) -> None:
+        task = asyncio.create_task(self._runner.append(draft), name="pipeline append", context=self._context)
+        task.add_done_callback(lambda _: self._wake.set())
+        self._under_way, self._draft = (draft, task), None
 
     async def close(self, drain_seconds_max: float) -> None:
         """Finish what waits within a bound; what is left then is answered without having been tried."""
@@ -175,11 +215,10 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("commands left at the end", commands=len(self._queues))
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        _answer_all(list(self._queues.drain()), Overloaded())
-
-
-def _answer_all(items: Sequence[Item], error: ServiceError) -> None:
-    for pending in commands_of(items):
-        pending.settle(Answer(pending.stream, error=error))
+        tasks = [self._task, *([self._under_way[1]] if self._under_way else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        drafted = [decision.pending for decision in self._draft.decisions] if self._draft else []
+        for pending in (*drafted, *commands_of(self._queues.drain())):
+            pending.settle(Answer(pending.stream, error=Overloaded()))

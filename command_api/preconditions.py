@@ -3,7 +3,7 @@ What a command's headers ask for: an expected version, a key, and how much to an
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from command_api.keys import parse_key
 from command_api.requests import MUST_EXIST
@@ -14,8 +14,7 @@ _VERSION = re.compile(r'"(0|[1-9]\d{0,15})"')
 _JSON_RANGES = frozenset({"*/*", "application/*", "application/json", "application/problem+json"})
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What the headers of one request ask for."""
 
     key: str | None = None
@@ -39,9 +38,9 @@ def read_conditions(request: Request) -> Conditions:
 
 
 def _expected_version(request: Request) -> int | None:
-    if_match, if_none_match = request.text_header(b"if-match"), request.text_header(b"if-none-match")
-    if if_match is None and if_none_match is None:
+    if b"if-match" not in request.headers and b"if-none-match" not in request.headers:
         return None
+    if_match, if_none_match = request.text_header(b"if-match"), request.text_header(b"if-none-match")
     if if_match is not None and if_none_match is not None:
         raise MalformedRequest("If-Match and If-None-Match contradict each other")
     if if_none_match is not None:

@@ -81,15 +81,19 @@ class TenantQueues:
         line.count(item)
         self._bytes += item.size
 
-    def take(self, *, commands_max: int, bytes_max: int) -> Sequence[Item]:
-        """Return the next batch: commands of all tenants in turn, or one group by itself; empty when none wait."""
+    def take(self, *, commands_max: int, bytes_max: int, alone: bool = True) -> Sequence[Item]:
+        """
+        Return the next batch: commands of all tenants in turn, or one group by itself; empty when none wait.
+
+        Where `alone` is false, what has to be by itself waits, and whatever comes behind it.
+        """
         batch: list[Item] = []
         room, bytes_room = commands_max, bytes_max
         while self._lines and room > 0:
             tenant, line = next(iter(self._lines.items()))
             for _ in range(min(TURN_COMMANDS, room)):
                 item = line.items[0]
-                if batch and (item.alone or item.size > bytes_room):
+                if (item.alone and (batch or not alone)) or (batch and item.size > bytes_room):
                     return batch
                 self._remove_first(line)
                 bytes_room -= item.size

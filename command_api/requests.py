@@ -5,7 +5,6 @@ An answer is never an exception: in a batch, and for workflows, a refusal is an 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ MUST_EXIST = -2
 """As an expected version: any but 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRequest:
+class CommandRequest(NamedTuple):
     """A command, who sends it, and under which conditions."""
 
     command: Command
@@ -58,8 +56,7 @@ class AppendedEvent(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of a command: accepted with its events (there may be none), or an error."""
 
     stream: str

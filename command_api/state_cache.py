@@ -33,6 +33,7 @@ class StateCache:
     def __init__(self, *, weight_max: int = WEIGHT_MAX) -> None:
         self._entries: OrderedDict[StreamKey, tuple[Known, int]] = OrderedDict()
         self._marks: dict[int, CommitMark] = {}
+        self._epochs: dict[int, int] = {}
         self._weight = 0
         self._weight_max = weight_max
 
@@ -73,7 +74,12 @@ class StateCache:
         if known is None or mark.position > known.position:
             self._marks[partition] = mark
 
+    def epoch(self, partition: int) -> int:
+        """Return a number that changes whenever all states of a partition turn out to be void."""
+        return self._epochs.get(partition, 0)
+
     def drop_partition(self, partition: int) -> None:
         """Forget all of a partition: its history is no longer the one it was."""
         self._marks.pop(partition, None)
+        self._epochs[partition] = self.epoch(partition) + 1
         self.drop([key for key, (_, where) in self._entries.items() if where == partition])

@@ -15,7 +15,9 @@ from event_store.connections import StoreConnection, connect
 from infra.telemetry import log
 from schemas.errors import StoreUnavailable
 
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.002, 0.02
+SECONDS_AN_EVENT = 0.0005
+"""News of so many events buys so long a pause: followers of a log that grows fast read on by themselves (pace.py)."""
 RETRY_SECONDS = 1.0
 SEND_SECONDS_MAX = 5.0
 AWAY = (OSError, TimeoutError, StoreUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -27,6 +29,7 @@ class Announcer:
     def __init__(self, url: str, namespace: str) -> None:
         self._url, self._channel = url, f"{namespace}_head"
         self._newest: dict[int, int] = {}
+        self._told: dict[int, int] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -54,8 +57,9 @@ class Announcer:
                     if connection is None or connection.is_closed():
                         connection = await connect(self._url, name="everfold-announcer")
                     async with asyncio.timeout(SEND_SECONDS_MAX):
-                        await self._send(connection)
-                    await asyncio.sleep(PAUSE_SECONDS)
+                        events = await self._send(connection)
+                    pause_seconds = min(PAUSE_SECONDS_MAX, events * SECONDS_AN_EVENT)
+                    await asyncio.sleep(max(PAUSE_SECONDS_MIN, pause_seconds))
                 except AWAY as error:
                     log.warning(
                         "followers not told of news", channel=self._channel, error=type(error).__name__
@@ -67,9 +71,13 @@ class Announcer:
             if connection is not None:
                 connection.terminate()
 
-    async def _send(self, connection: StoreConnection) -> None:
-        news = [f"{partition}:{position}" for partition, position in self._newest.items()]
-        self._newest.clear()
+    async def _send(self, connection: StoreConnection) -> int:
+        """Tell what is new, and return how many events that is."""
+        newest, self._newest = self._newest, {}
+        events = sum(position - self._told.get(partition, position) for partition, position in newest.items())
+        self._told |= newest
+        news = [f"{partition}:{position}" for partition, position in newest.items()]
         await connection.execute(
             "SELECT pg_notify($1, news) FROM unnest($2::text[]) AS news", self._channel, news
         )
+        return events

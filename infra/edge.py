@@ -8,14 +8,14 @@ No decision reads `Host`.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from os import urandom
+from random import getrandbits
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.http import ClientGone, Reply
+from infra.http import SEND_REPLY, WRITE_WHOLE, ClientGone, Headers, Reply
 from infra.problems import encode_problem, problem_headers
 from infra.telemetry import Counter, Histogram, log, span, trace_of
 from schemas.errors import HeadersTooLarge, MalformedRequest, Overloaded, ServiceError, UriTooLong
@@ -34,6 +34,7 @@ _DEFAULTS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULTS)
 _EXPOSED = b", ".join(
     (
         b"ETag", b"Everfold-Position", b"Everfold-Stale", b"Idempotent-Replayed", b"Link", b"Preference-Applied",
@@ -78,6 +79,9 @@ class Edge:
                 exchange.status = 499
             except Exception as error:
                 await exchange.fail(error)
+        scope.pop(
+            SEND_REPLY, None
+        )  # or the two would refer to each other, and wait for the garbage collector
         self._count(scope["method"], exchange)
 
     async def _answer(self, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
@@ -105,8 +109,8 @@ class _Exchange:
     """One request's way through: what came with it, and what has been answered."""
 
     __slots__ = (
-        "_origin", "_preflight_for", "_send", "host", "is_preflight", "parent", "request_id", "scope", "size",
-        "started", "status", "traceparent",
+        "_origin", "_preflight_for", "_send", "_write_whole", "host", "is_preflight", "parent", "request_id",
+        "scope", "size", "started", "status", "traceparent",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send, origins: frozenset[bytes]) -> None:
@@ -130,7 +134,7 @@ class _Exchange:
                 self._origin = value
             elif name == b"access-control-request-method":
                 self._preflight_for = value
-        chance = urandom(40).hex()
+        chance = f"{getrandbits(320):080x}"
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = chance[:32].encode()
         self.request_id = request_id
@@ -139,6 +143,9 @@ class _Exchange:
             self.parent = traceparent.decode()
         self.traceparent = self.parent or f"00-{chance[32:64]}-{chance[64:]}-01"
         scope["everfold.request_id"] = self.request_id.decode()
+        self._write_whole = scope.pop(WRITE_WHOLE, None)
+        if self._write_whole is not None:
+            scope[SEND_REPLY] = self.send_reply
         self.is_preflight = (
             self._preflight_for is not None and self._origin is not None and scope["method"] == "OPTIONS"
         )
@@ -147,18 +154,26 @@ class _Exchange:
         """Add to the answer's head what every answer carries."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers", ()))
-            present = {name for name, _ in headers}
-            headers.append((b"x-request-id", self.request_id))
-            headers.extend(pair for pair in _DEFAULTS if pair[0] not in present)
-            if self._origin is not None:
-                headers += [
-                    (b"access-control-allow-origin", self._origin),
-                    (b"access-control-expose-headers", _EXPOSED),
-                    (b"vary", b"Origin"),
-                ]
-            message = {**message, "headers": headers}
+            message["headers"] = self._complete(message.get("headers", ()))
         await self._send(message)
+
+    def send_reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a complete answer at once; False where it has to go the way of messages."""
+        self.status = status
+        is_sent: bool = self._write_whole(status, self._complete(headers), body)
+        return is_sent
+
+    def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        headers = [*headers, (b"x-request-id", self.request_id)]
+        present = _DEFAULT_NAMES.intersection([name for name, _ in headers])
+        headers += [pair for pair in _DEFAULTS if pair[0] not in present] if present else _DEFAULTS
+        if self._origin is not None:
+            headers += [
+                (b"access-control-allow-origin", self._origin),
+                (b"access-control-expose-headers", _EXPOSED),
+                (b"vary", b"Origin"),
+            ]
+        return headers
 
     async def preflight(self) -> None:
         """Answer a browser that asks whether it may."""

@@ -17,6 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from schemas.errors import MalformedRequest, MethodNotAllowed, NotFound
 
 Headers = list[tuple[bytes, bytes]]
+WRITE_WHOLE = "everfold.write_whole"
+"""In a scope: what writes a status, headers and body at once, or says that it cannot (`infra/serving.py`)."""
+SEND_REPLY = "everfold.send_reply"
+"""In a scope: what sends a complete reply with all that every answer carries (`infra/edge.py`)."""
 JSON = b"application/json"
 SINGLE_HEADERS = frozenset(
     {
@@ -92,7 +96,7 @@ def _joined(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A complete answer."""
 
@@ -101,14 +105,13 @@ class Reply:
     headers: Sequence[tuple[bytes, bytes]] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status,
-                "headers": [*self.headers, (b"content-length", str(len(self.body)).encode())],
-            }
-        )
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
+        send_reply = scope.get(SEND_REPLY)
+        if send_reply is None or not send_reply(self.status, headers, self.body):
+            await send({"type": "http.response.start", "status": self.status, "headers": headers})
+            await send(
+                {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body}
+            )
 
 
 def json_reply(value: Any, *, status: int = 200, headers: Headers | None = None) -> Reply:

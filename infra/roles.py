@@ -17,6 +17,7 @@ from infra.settings import PREFIX, Settings
 
 COMMAND_API, QUERY_API = "command-api", "query-api"
 RELAY, PROJECTOR, WORKFLOW = "relay", "projector", "workflow"
+FOLLOWERS = frozenset({RELAY, PROJECTOR, WORKFLOW})
 PORT_SETTINGS = {COMMAND_API: "command_port", QUERY_API: "query_port"}
 HEALTH_PORT_SETTING = "health_port"
 PORT_SECONDS_MAX = 3.0

@@ -15,10 +15,12 @@ from infra.auth import issue_development_token
 from infra.data_directory import STOPPING, data_directory
 from infra.embedded.errors import ServerDidNotStart
 from infra.embedded.ports import LOOPBACK
+from infra.embedded.priority import PATIENT, PROMPT
 from infra.embedded.process import Program
 from infra.readiness import wait_until_ready
 from infra.roles import (
     COMMAND_API,
+    FOLLOWERS,
     HEALTH_PORT_SETTING,
     PORT_SETTINGS,
     QUERY_API,
@@ -84,7 +86,9 @@ class RunningSystem:
         """Return how a role is run here."""
         setting = PORT_SETTINGS.get(role, HEALTH_PORT_SETTING)
         ports = {f"{PREFIX}{setting.upper()}": str(self.ports[role])}
-        return Program(role, command_line(role), environment={**self.environment(), **ports})
+        priority = PATIENT if role in FOLLOWERS else PROMPT
+        environment = {**self.environment(), **ports}
+        return Program(role, command_line(role), environment=environment, priority=priority)
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ Spans cost nothing without an exporter: `span` is then a null context. Trace con
 
 import logging
 import sys
-from collections.abc import Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 log = structlog.get_logger("everfold")
+_NO_SPAN = nullcontext()
 _tracer: trace.Tracer | None = None
 _request_trace: ContextVar[str | None] = ContextVar("everfold_traceparent", default=None)
 
@@ -73,7 +74,7 @@ def span(
     `parent` and `links` are `traceparent` texts. Work that answers many requests links them, it has no one parent.
     """
     if _tracer is None:
-        return nullcontext()
+        return _NO_SPAN
     context = trace.set_span_in_context(NonRecordingSpan(_context(parent))) if parent else None
     return _tracer.start_as_current_span(
         name,
@@ -84,14 +85,24 @@ def span(
     )
 
 
-@contextmanager
-def trace_of(traceparent: str | None) -> Iterator[None]:
+class _RequestTrace:
+    """A block of work that is done for one request."""
+
+    __slots__ = ("_token", "_traceparent")
+
+    def __init__(self, traceparent: str | None) -> None:
+        self._traceparent = traceparent
+
+    def __enter__(self) -> None:
+        self._token = _request_trace.set(self._traceparent)
+
+    def __exit__(self, *_exception: object) -> None:
+        _request_trace.reset(self._token)
+
+
+def trace_of(traceparent: str | None) -> AbstractContextManager[None]:
     """Work on behalf of a request that came with this trace context, for logs and errors."""
-    token = _request_trace.set(traceparent)
-    try:
-        yield
-    finally:
-        _request_trace.reset(token)
+    return _RequestTrace(traceparent)
 
 
 def current_traceparent() -> str | None:

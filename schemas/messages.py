@@ -7,6 +7,7 @@ not stated here or on the field is a bound that an attacker chooses.
 
 import re
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
@@ -123,7 +124,7 @@ class Command(Message):
     def __init_subclass__(cls, *, route: str = "", permission: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
 
-    @property
+    @cached_property
     def stream(self) -> str:
         """The stream that the command is about: `orders/INV-1`."""
         return "/".join((self.collection, *(getattr(self, field) for field in self.id_fields)))

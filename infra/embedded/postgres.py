@@ -21,6 +21,7 @@ from infra.embedded.errors import DataOfOtherVersion, ServerDidNotStart
 from infra.embedded.orphans import end_orphan
 from infra.embedded.ports import LOOPBACK
 from infra.embedded.postgres_binaries import binaries
+from infra.embedded.priority import PROMPT
 from infra.embedded.process import Program, run_tool
 from infra.embedded.server import Server
 
@@ -142,6 +143,7 @@ class PostgresServer(Server):
             stop_signal=signal.SIGQUIT if self.fast else signal.SIGINT,
             orphan_signal=signal.SIGQUIT if self.fast else signal.SIGINT,
             grace_seconds=20.0,
+            priority=PROMPT,
         )
 
     def is_ready(self) -> bool:

