@@ -44,10 +44,12 @@ class Unschedule:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """All events of a stream up to now, of the types given (all when empty). Its outcome is an `Outcome`."""
+    """The events of a stream, of the types given (all when empty). Its outcome is an `Outcome`."""
 
     stream: str
     types: tuple[str, ...] = ()
+    until: int | None = None
+    """The last position that counts; None: all that there is when the step is taken."""
 
 
 class Outcome(NamedTuple):

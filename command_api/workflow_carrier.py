@@ -144,18 +144,22 @@ class PipelineCarrier:
     async def _read(
         self, reads: Sequence[tuple[int, Request]], outcomes: dict[int, Outcome | Fault]
     ) -> list[tuple[int, str, bytes]]:
-        """Read streams up to the present, or up to where they were read the first time; return new notes."""
+        """Read streams up to a position, by default up to where they ended the first time; return new notes."""
         head = await self._log.head(self._partition)
         now = head.last_position if head else 0
         limit = asyncio.Semaphore(READS_AT_ONCE_MAX)
         fresh = []
 
         async def read(number: int, request: Request) -> None:
-            note = self._notes.get(request.cause.step_key(request.number))
-            if note is None:
-                fresh.append(_note(request, note_read(now)))
+            assert isinstance(request.step, Read)
+            until = request.step.until
+            if until is None:
+                note = self._notes.get(request.cause.step_key(request.number))
+                until = now if note is None else read_until(note)
+                if note is None:
+                    fresh.append(_note(request, note_read(now)))
             async with limit:
-                outcomes[number] = await self._read_one(request, now if note is None else read_until(note))
+                outcomes[number] = await self._read_one(request, until)
 
         await asyncio.gather(*(read(number, request) for number, request in reads))
         return fresh

@@ -54,7 +54,8 @@ class Recall(Workflow):
         (recall_id,) = trigger.ids
         places = [Place(site_id, item) for item in event.scope for site_id in item.sites]
         yield [Send(_quarantine(place, recall_id)) for place in places]
-        shipped = yield from _shipments(places)
+        # What leaves later was cleared by quality first, however late this workflow comes to it.
+        shipped = yield from _shipments(places, until=trigger.position)
         yield [
             Send(MarkOrderRecalled(order_id=order_id, recall_id=recall_id, lines=_lines(units)))
             for order_id, units in shipped.items()
@@ -72,12 +73,12 @@ def _quarantine(place: Place, recall_id: str) -> QuarantineRecalledStock:
     return QuarantineRecalledStock(site_id=place.site_id, item_id=place.item.item_id, recall_id=recall_id)
 
 
-def _shipments(places: Sequence[Place]) -> Generator[Sequence[Step], Sequence[Outcome], dict[str, Units]]:
-    """Return what was shipped of the recalled lots, by order."""
+def _shipments(places: Sequence[Place], until: int) -> Generator[Sequence[Step], Sequence[Outcome], dict[str, Units]]:
+    """Return what had been shipped of the recalled lots up to a position, by order."""
     shipped: dict[str, Units] = {}
     for first in range(0, len(places), READS_MAX):
         some = places[first : first + READS_MAX]
-        outcomes = yield [Read(place.stream, (StockShipped.type,)) for place in some]
+        outcomes = yield [Read(place.stream, (StockShipped.type,), until) for place in some]
         for place, outcome in zip(some, outcomes, strict=True):
             for event in outcome.events:
                 if isinstance(event, StockShipped):

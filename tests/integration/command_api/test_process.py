@@ -221,7 +221,7 @@ async def test_a_kill_under_load_loses_nothing_and_repeats_nothing(
     store_url: str, tmp_path: Path
 ) -> None:  # F01, F03
     port = free_port()
-    for point in ("pipeline.before_append=kill@20", "pipeline.after_commit=kill@20"):
+    for point in ("pipeline.before_append=kill@8", "pipeline.after_commit=kill@8"):
         with role(store_url, tmp_path, port=port, EVERFOLD_FAILPOINTS=point) as dying:
             prefix = point.split("=")[0].replace(".", "-").replace("_", "-")
 

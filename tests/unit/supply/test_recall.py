@@ -55,8 +55,8 @@ def test_a_recall_quarantines_the_item_at_every_site_that_has_had_it() -> None:
     given(Recall).when(RECALL, issued("S1", "S2")).then(
         quarantine_at("S1"),
         quarantine_at("S2"),
-        Read("stock/S1/I1", ("StockShipped",)),
-        Read("stock/S2/I1", ("StockShipped",)),
+        Read("stock/S1/I1", ("StockShipped",), until=1),
+        Read("stock/S2/I1", ("StockShipped",), until=1),
     )
 
 

@@ -5,7 +5,7 @@ What the workflows together bring about, whatever people do meanwhile and howeve
 import asyncio
 from functools import cache
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from command_api.supply.distribution import DistributionState
@@ -94,6 +94,7 @@ def test_the_domains_laws_hold_at_every_prefix(seed: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
+@example(211940)  # cleared and shipped before the workflow had come to the recall
 def test_what_an_open_recall_holds_is_in_quarantine_everywhere_and_its_customers_are_known(seed: int) -> None:
     office = at_rest(seed)
     for stream, stock in stocks(office).items():
