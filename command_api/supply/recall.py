@@ -73,7 +73,9 @@ def _quarantine(place: Place, recall_id: str) -> QuarantineRecalledStock:
     return QuarantineRecalledStock(site_id=place.site_id, item_id=place.item.item_id, recall_id=recall_id)
 
 
-def _shipments(places: Sequence[Place], until: int) -> Generator[Sequence[Step], Sequence[Outcome], dict[str, Units]]:
+def _shipments(
+    places: Sequence[Place], until: int
+) -> Generator[Sequence[Step], Sequence[Outcome], dict[str, Units]]:
     """Return what had been shipped of the recalled lots up to a position, by order."""
     shipped: dict[str, Units] = {}
     for first in range(0, len(places), READS_MAX):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.system import RunningSystem, running_system
+from infra.system import RunningSystem
+from tests.queues import tidy_system
 from tests.system import settings_for
 
 
@@ -14,5 +15,5 @@ async def system(request: pytest.FixtureRequest, services_folder: Path) -> Async
     """A running system, once tailing the log and once through RabbitMQ."""
     broker_url = "log" if request.param == "log" else request.getfixturevalue("broker_url")
     settings = settings_for(services_folder / f"system-{request.param}", broker_url=broker_url)
-    async with running_system(settings) as running:
+    async with tidy_system(settings) as running:
         yield running

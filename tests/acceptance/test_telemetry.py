@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from infra.system import RunningSystem, running_system
+from infra.system import RunningSystem
 from tests.load import Connection
+from tests.queues import tidy_system
 from tests.system import settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -71,7 +72,7 @@ async def told(collector: Collector, broker_url: str, services_folder: Path) -> 
     settings = settings_for(
         services_folder / "telemetry", broker_url=broker_url, domains=("toy",), otlp_endpoint=collector.url
     )
-    async with running_system(settings) as running:
+    async with tidy_system(settings) as running:
         yield running
 
 

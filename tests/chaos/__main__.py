@@ -19,10 +19,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from infra.system import RunningSystem, running_system
+from infra.system import RunningSystem
 from tests.acceptance.checks import events_in_log, gaps_in_log, missing_and_doubled
 from tests.acceptance.kills import kill
 from tests.load import Connection, Ledger, Request, run_clients
+from tests.queues import tidy_system
 from tests.system import caught_up, facts, settings_for
 
 CLIENTS = 32
@@ -129,7 +130,7 @@ async def main(rounds: int, seed: int, broker_url: str) -> int:
     for column in ("round", "kills", "commands", "attempts", "p99 ms", "holds"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder:
-        async with running_system(settings_for(Path(folder), broker_url=broker_url)) as system:
+        async with tidy_system(settings_for(Path(folder), broker_url=broker_url)) as system:
             for number in range(1, rounds + 1):
                 plan = plan_of(seed, number, list(system.ports))
                 ledger, problems = await run_round(system, number, plan)

@@ -27,7 +27,7 @@ class Under(NamedTuple):
 async def under(request: pytest.FixtureRequest, database: str, broker_url: str) -> AsyncIterator[Under]:
     url = "amqp://guest:guest@127.0.0.1:1/" if request.param == "broker that is away" else broker_url
     async with AsyncExitStack() as stack:
-        system = await stack.enter_async_context(feeding(database, url))
+        system = await stack.enter_async_context(feeding(database, broker_url))
         feed: Feed
         if request.param == "log":
             feed = LogFeed(system.log, system.partition, system.watch)

@@ -1,13 +1,14 @@
 """What the tests of the feed share: a relay, a consumer that keeps what it was given, and mischief."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
 import aio_pika
+from aio_pika.exceptions import DeliveryError
 
 from event_store import topology
 from event_store.broker import BrokerFeeds
@@ -21,6 +22,7 @@ from event_store.role import ConsumerRole, FixedMembers
 from event_store.wake import HeadWatch
 from infra.pools import open_pool
 from tests.integration.projectors.accounts import METADATA, event_id
+from tests.queues import delete_queues
 from tests.toy import Deposited
 
 PARTITIONS = 2
@@ -122,6 +124,14 @@ class Feeding:
         finally:
             await connection.close()
 
+    async def put(self, bodies: Iterable[bytes]) -> None:
+        """Put messages into the queue as anybody could; one that the broker does not take is one more that is lost."""
+        async with self.channel() as channel:
+            for body in bodies:
+                with suppress(DeliveryError):
+                    message = aio_pika.Message(body)
+                    await channel.default_exchange.publish(message, routing_key=self.queue, mandatory=False)
+
     async def reached(self, position: int, seconds: float = 10.0) -> None:
         """Wait until the consumer has been given a position."""
         async with asyncio.timeout(seconds):
@@ -146,15 +156,4 @@ async def feeding(database: str, broker_url: str) -> AsyncIterator[Feeding]:
         try:
             yield one
         finally:
-            await _clean(one)
-
-
-async def _clean(feeding: Feeding) -> None:
-    with suppress(Exception):
-        async with asyncio.timeout(STOP_SECONDS_MAX), feeding.channel() as channel:
-            for group in ("projections", "workflows"):
-                for partition in range(PARTITIONS):
-                    await channel.queue_delete(topology.queue_name(feeding.namespace, group, partition))
-            await channel.queue_delete(topology.dead_name(feeding.namespace))
-            await channel.exchange_delete(topology.dead_name(feeding.namespace))
-            await channel.exchange_delete(topology.events_exchange_name(feeding.namespace))
+            await delete_queues(broker_url, namespace, PARTITIONS)

@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from aio_pika import Message
 
 from event_store.feed_messages import decode_message, encode_message, messages_of
 from event_store.integrity import commit_hash, leaf_hash, micros
@@ -72,11 +71,7 @@ async def test_lost_doubled_and_shuffled_messages_change_nothing(system: Feeding
         if chance.random() < 0.3:
             mischief[index], mischief[index + 3] = mischief[index + 3], mischief[index]
     async with system.consuming():
-        async with system.channel() as channel:
-            for body in mischief:
-                await channel.default_exchange.publish(
-                    Message(body), routing_key=system.queue, mandatory=False
-                )
+        await system.put(mischief)
         await system.reached(last)
         system.exact(last)
 
@@ -99,11 +94,7 @@ async def test_forged_messages_are_refused_and_the_truth_is_read_from_the_log(sy
         encode_message(_from_the_future(page)),
     ]
     async with system.consuming():
-        async with system.channel() as channel:
-            for body in bodies:
-                await channel.default_exchange.publish(
-                    Message(body), routing_key=system.queue, mandatory=False
-                )
+        await system.put(bodies)
         await system.reached(position)
         system.exact(position)
         assert all(b"1000000" not in event.data for page in system.taken.pages for event in page.events)
