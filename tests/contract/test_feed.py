@@ -11,7 +11,7 @@ from event_store.broker import BrokerFeeds
 from event_store.feed import Feed, LogFeed
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import EpochChanged
-from tests.integration.feed.feeding import GROUP, Feeding, feeding
+from tests.integration.feed.feeding import GROUP, NOWHERE, Feeding, feeding
 
 WAIT_SECONDS = 8.0
 
@@ -25,7 +25,7 @@ class Under(NamedTuple):
 
 @pytest.fixture(params=["log", "broker", "broker that is away"])
 async def under(request: pytest.FixtureRequest, database: str, broker_url: str) -> AsyncIterator[Under]:
-    url = "amqp://guest:guest@127.0.0.1:1/" if request.param == "broker that is away" else broker_url
+    url = NOWHERE if request.param == "broker that is away" else broker_url
     async with AsyncExitStack() as stack:
         system = await stack.enter_async_context(feeding(database, broker_url))
         feed: Feed

@@ -12,7 +12,7 @@ from event_store.log import Commit, Page
 from event_store.topology import dead_name
 from infra.failpoints import arm
 from schemas.envelope import BEGINNING, RecordedEvent
-from tests.integration.feed.feeding import Feeding, feeding
+from tests.integration.feed.feeding import NOWHERE, Feeding, feeding
 from tests.integration.projectors.accounts import NOW
 
 
@@ -118,7 +118,7 @@ async def test_without_a_relay_the_log_is_followed(system: Feeding) -> None:
 
 
 async def test_with_the_broker_away_from_the_start_the_log_is_followed(database: str) -> None:
-    async with feeding(database, "amqp://guest:guest@127.0.0.1:1/") as system, system.consuming():
+    async with feeding(database, NOWHERE) as system, system.consuming():
         position = await system.append(20)
         await system.reached(position, seconds=4.0)
         system.exact(position)
