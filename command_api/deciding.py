@@ -146,7 +146,7 @@ class Desk:
                     self._rules.of_stream(stream)
                 _fill(tenant, named, speculation, states, versions)
             raise BadDefinition(
-                type(pending.decider).__name__, f"names further streams for ever ({command.name})"
+                type(pending.decider).__name__, f"names further streams for ever ({command.command_name})"
             )
         return view, versions
 
@@ -207,7 +207,7 @@ class Desk:
         return Metadata(
             actor=request.principal.subject,
             roles=request.principal.roles,
-            command=request.command.name,
+            command=request.command.command_name,
             occurred_at=request.occurred_at or self._now,
             correlation_id=request.correlation_id or str(uuid_utils.uuid7()),
             causation_id=request.causation_id,
@@ -249,5 +249,5 @@ def foreseen_error(pending: Pending, error: Exception) -> ServiceError:
     """Return the error that a command is answered with whose decision failed, and log what nobody foresaw."""
     if isinstance(error, ServiceError) and error.status != 500:
         return error
-    log.error("command could not be decided", command=pending.request.command.name, exc_info=error)
+    log.error("command could not be decided", command=pending.request.command.command_name, exc_info=error)
     return error if isinstance(error, ServiceError) else ServiceError()

@@ -38,7 +38,7 @@ def key_of(request: CommandRequest) -> IdempotencyKey | None:
 def fingerprint_of(request: CommandRequest) -> bytes:
     """Return the hash of what was asked: the parsed command with its ids, and what it expects."""
     command = request.command
-    asked = sha256(command.name.encode())
+    asked = sha256(command.command_name.encode())
     asked.update(b"\n")
     asked.update(command.__pydantic_serializer__.to_json(command))
     occurred_at = "" if request.occurred_at is None else format_instant(request.occurred_at)

@@ -75,7 +75,7 @@ class Pending:
         """Give the answer, once."""
         if self.answer is None:
             self.answer = answer
-            count(self.request.command.name, answer)
+            count(self.request.command.command_name, answer)
             self.ticket.settle()
 
 

@@ -94,7 +94,7 @@ def _row(place: tuple[str, str], timer: Timer) -> tuple[Any, ...]:
     return (
         *place,
         timer.schedule.at,
-        command.name,
+        command.command_name,
         command.__pydantic_serializer__.to_json(command),
         cause.step_key(timer.number),
         cause.recorded.id,

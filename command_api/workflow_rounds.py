@@ -183,7 +183,8 @@ class Rounds:
         for step in running.steps:
             if isinstance(step, Send | Schedule) and not isinstance(step.command, self._commands):
                 raise BadDefinition(
-                    f"workflow {self._workflow.name}", f"does not declare {step.command.name} in `commands`"
+                    f"workflow {self._workflow.name}",
+                    f"does not declare {step.command.command_name} in `commands`",
                 )
         if running.first > STEPS_MAX:
             raise BadDefinition(

@@ -102,12 +102,12 @@ class Command(Message):
 
     `route` is the address under `/v1/`: `orders/{order_id}/place`. Its first part is the collection, its last
     the verb, the braces name the id fields. `permission` is the role that may send it (`admin` always may);
-    `system` belongs to workflows alone. `creates` says that the main stream comes into being by it.
+    `system` belongs to workflows alone. Batches call it by its `command_name`: `orders.place`.
     """
 
     route: ClassVar[str] = ""
     permission: ClassVar[str] = ""
-    name: ClassVar[str] = ""
+    command_name: ClassVar[str] = ""
     collection: ClassVar[str] = ""
     verb: ClassVar[str] = ""
     id_fields: ClassVar[tuple[str, ...]] = ()
@@ -119,7 +119,7 @@ class Command(Message):
             cls.route, cls.permission = route, permission
             cls.collection, *middle, cls.verb = route.split("/")
             cls.id_fields = tuple(part.strip("{}") for part in middle)
-            cls.name = f"{cls.collection}.{cls.verb}"
+            cls.command_name = f"{cls.collection}.{cls.verb}"
 
     def __init_subclass__(cls, *, route: str = "", permission: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -53,7 +53,7 @@ class Registry:
 
     def _add_class(self, domain: str, value: type) -> None:
         if issubclass(value, Command) and value.route:
-            self._claim(self.commands, value.name, value)
+            self._claim(self.commands, value.command_name, value)
         elif issubclass(value, Event) and value is not Event:
             self._claim(self.events, (value.type, value.schema_version), value)
             newest = self.newest.setdefault(value.type, value)

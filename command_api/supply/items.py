@@ -73,7 +73,7 @@ def _register(item: ItemState, command: RegisterItem) -> ItemRegistered:
     if item.exists:
         raise rejections.AlreadyExists(command.stream)
     return ItemRegistered(
-        name=command.item_name,
+        name=command.name,
         category=command.category,
         tracking=command.tracking,
         stocked=command.stocked,
@@ -85,7 +85,7 @@ def _register(item: ItemState, command: RegisterItem) -> ItemRegistered:
 
 def _change(item: ItemState, command: ChangeItem) -> list[Event | To]:
     given = command.model_fields_set
-    name = command.item_name or item.name or ""
+    name = command.name or item.name or ""
     category = command.category if "category" in given else item.category
     list_price = command.list_price if "list_price" in given else item.list_price
     if (name, category, list_price) == (item.name, item.category, item.list_price):

@@ -34,7 +34,7 @@ class Sites(Decider[SiteState]):
         """Return the site's first event, or refuse."""
         if states[command.stream].time_zone is not None:
             raise AlreadyExists(command.stream)
-        return [SiteRegistered(name=command.site_name, time_zone=command.time_zone)]
+        return [SiteRegistered(name=command.name, time_zone=command.time_zone)]
 
     def evolve(self, state: SiteState, event: Any) -> SiteState:
         """Add one fact."""

@@ -31,7 +31,7 @@ class Priority(NamedTuple):
     """What a process asks for."""
 
     niceness: int = 0
-    """0 to 19: how far it gives way; see nice(2)."""
+    """0 to 19: how far it gives way, beyond what its parent does; see nice(2)."""
     turn_seconds: float = 0.0
     """How long its turns are, 0.0001 to 0.1; 0: as the system would have it."""
 
@@ -39,8 +39,8 @@ class Priority(NamedTuple):
         """Ask for it on behalf of this process and those that it will start; a wish, which a kernel may not know."""
         turn = round(self.turn_seconds * 1e9)
         if turn and _SCHED_SETATTR is not None and _libc is not None:
-            size = _ATTRIBUTES.size
-            attributes = _ATTRIBUTES.pack(size, os.SCHED_OTHER, 0, self.niceness, 0, turn, 0, 0)
+            niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + self.niceness)
+            attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, niceness, 0, turn, 0, 0)
             if _libc.syscall(_SCHED_SETATTR, 0, attributes, 0) == 0:
                 return
         if self.niceness:

@@ -53,11 +53,13 @@ class Decided:
     def then(self, *expected: Event | tuple[str, Event]) -> "Decided":
         """Check that just these events followed; bare ones belong to the command's own stream."""
         if self.refusal is not None:
-            raise AssertionError(f"{self.command.name} was refused: {self.refusal!r}") from self.refusal
+            raise AssertionError(
+                f"{self.command.command_name} was refused: {self.refusal!r}"
+            ) from self.refusal
         placed = [
             (self.command.stream, each) if isinstance(each, Event) else tuple(each) for each in expected
         ]
-        assert self.events == placed, f"{self.command.name} led to {self.events}, not {placed}"
+        assert self.events == placed, f"{self.command.command_name} led to {self.events}, not {placed}"
         return self
 
     def then_nothing(self) -> "Decided":
@@ -67,12 +69,14 @@ class Decided:
     def then_accepted(self) -> "Decided":
         """Check that the command was accepted."""
         if self.refusal is not None:
-            raise AssertionError(f"{self.command.name} was refused: {self.refusal!r}") from self.refusal
+            raise AssertionError(
+                f"{self.command.command_name} was refused: {self.refusal!r}"
+            ) from self.refusal
         return self
 
     def then_refused(self, rule: type[ServiceError], **facts: Any) -> "Decided":
         """Check that the command was refused by a rule, with these facts among the refusal's own."""
-        assert self.refusal is not None, f"{self.command.name} was accepted: {self.events}"
+        assert self.refusal is not None, f"{self.command.command_name} was accepted: {self.events}"
         assert type(self.refusal) is rule, f"refused by {self.refusal!r}, not {rule.__name__}"
         said = self.refusal.facts()
         assert {name: said.get(name) for name in facts} == facts, f"the refusal says {said}, not {facts}"

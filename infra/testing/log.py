@@ -131,7 +131,7 @@ class Log:
     def decide(self, command: Command, moment: Moment) -> list[tuple[str, Event]]:
         """Return what follows from a command, with each event's stream; nothing is added."""
         if command.collection not in self.deciders:
-            raise LookupError(f"{command.name}: none of the deciders given has the collection")
+            raise LookupError(f"{command.command_name}: none of the deciders given has the collection")
         decider = self.deciders[command.collection]
         named = dict.fromkeys((command.stream, *decider.streams(command)))
         for _ in range(FURTHER_ROUNDS_MAX):
@@ -144,11 +144,11 @@ class Log:
                 break
             named |= dict.fromkeys(more)
         else:
-            raise LookupError(f"{command.name} names further streams for ever")
+            raise LookupError(f"{command.command_name} names further streams for ever")
         results = decider.decide(command, states, moment)
         placed = [(command.stream, each) if isinstance(each, Event) else tuple(each) for each in results]
         for stream, _ in placed:
-            assert stream in named, f"{command.name} adds to {stream}, which it did not name"
+            assert stream in named, f"{command.command_name} adds to {stream}, which it did not name"
         return placed
 
     def carry_out(self, command: Command, moment: Moment) -> list[tuple[str, Event]]:

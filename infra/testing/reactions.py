@@ -119,7 +119,9 @@ class GivenWorkflow:
                 ]
             )
         command: Command = step.command
-        assert isinstance(command, self.workflow.commands), f"the workflow may not send {command.name}"
+        assert isinstance(command, self.workflow.commands), (
+            f"the workflow may not send {command.command_name}"
+        )
         if type(command) in self.answers:
             answer = self.answers[type(command)]
             return Answer(error=answer) if isinstance(answer, ServiceError) else Answer(answer)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, Strict, StringConstraints
+from pydantic import Strict, StringConstraints
 
 from schemas.messages import Command, Event, Flag, Id, Message, Money, Text
 
@@ -21,7 +21,7 @@ class RegisterItem(Command, route="items/{item_id}/register", permission="clerk"
     """Make an item known."""
 
     item_id: Id
-    item_name: Text = Field(alias="name")
+    name: Text
     category: Text | None = None
     tracking: Tracking = Tracking()
     stocked: Flag = True
@@ -34,7 +34,7 @@ class ChangeItem(Command, route="items/{item_id}/change", permission="clerk"):
     """Change what is said of an item. What is left out stays; null takes a category or list price away."""
 
     item_id: Id
-    item_name: Text | None = Field(None, alias="name")
+    name: Text | None = None
     category: Text | None = None
     list_price: Money | None = None
 

@@ -34,7 +34,7 @@ class RegisterSite(Command, route="sites/{site_id}/register", permission="clerk"
     """Make a site known."""
 
     site_id: Id
-    site_name: Text = Field(alias="name")
+    name: Text
     time_zone: TimeZone
 
 

@@ -51,7 +51,7 @@ def read(kind: Any, text: str) -> Any:
 
 
 def test_a_route_says_collection_verb_ids_and_name() -> None:
-    assert (Lend.collection, Lend.verb, Lend.name, Lend.permission) == (
+    assert (Lend.collection, Lend.verb, Lend.command_name, Lend.permission) == (
         "books",
         "lend",
         "books.lend",

@@ -98,7 +98,7 @@ class Story:
         try:
             self.log.carry_out(command, Moment(now=self.at, occurred_at=at))
         except (Rejection, NotFound) as refusal:
-            self.refusals.append((command.name, refusal.slug))
+            self.refusals.append((command.command_name, refusal.slug))
 
     # -- what is there to choose from
 
