@@ -436,3 +436,51 @@ async def test_a_group_that_loses_its_connection_while_committing_is_whole_or_no
             )
         assert all(answer.accepted for answer in answers)
         assert [len(await events_of(log, f"accounts/{name}")) for name in "AB"] == [2, 1]
+
+
+async def test_what_was_drafted_on_an_append_that_failed_is_decided_again_though_versions_fit() -> (
+    None
+):  # F06
+    """Another process takes the version that the first append was to make, so expected versions alone would hold."""
+    log = TroubledLog()
+    async with pipeline_over(log) as pipeline:
+        await pipeline.submit(open_account())
+        waiting: list[asyncio.Task[Any]] = []
+
+        async def meanwhile() -> None:
+            waiting.append(asyncio.create_task(pipeline.submit(withdraw(cents=60))))
+            await asyncio.sleep(0.02)
+            await deposit_elsewhere(log, 1, cents=1)
+
+        log.before_append = [meanwhile]
+        first = await pipeline.submit(deposit(cents=100))
+        second = await waiting[0]
+    assert [slug(first), slug(second)] == [None, None]
+    types = [event.type for event in await events_of(log, "accounts/A")]
+    assert types == ["AccountOpened", "Deposited", "Deposited", "Withdrawn"]
+
+
+async def test_the_next_batch_is_decided_while_one_is_appended_and_sent_before_that_is_answered() -> None:
+    log = TroubledLog()
+    order: list[str] = []
+    async with pipeline_over(log) as pipeline:
+        await pipeline.submit(open_account())
+        waiting: list[asyncio.Task[Any]] = []
+
+        async def send(name: str) -> None:
+            answer = await pipeline.submit(deposit(cents=1))
+            assert answer.accepted
+            order.append(f"{name} answered")
+
+        async def first_append() -> None:
+            waiting.extend(asyncio.create_task(send(f"later {number}")) for number in range(20))
+            await asyncio.sleep(0.02)
+
+        async def second_append() -> None:
+            order.append("second append")
+
+        log.before_append = [first_append, second_append]
+        await send("first")
+        await asyncio.gather(*waiting)
+    assert log.appends == [1, 1, 20]
+    assert order[:2] == ["second append", "first answered"]
