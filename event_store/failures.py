@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from schemas.errors import BadDefinition, Rejection
+from schemas.errors import BadDefinition, Rejection, StoreUnavailable
 
 NOT_HERE = "ES001"
 EPOCH_CHANGED = "ES002"
@@ -24,6 +24,9 @@ NOTHING_WRITTEN = frozenset({CALL_GIVEN_UP, LOCK_NOT_AVAILABLE, READ_ONLY, NO_RA
 NOTHING_WRITTEN_CLASSES = frozenset({"40", "53", "57", "58"})
 """Classes after which the same may well succeed: rolled back, out of resources, stopped, a bad disk."""
 
+NOT_MIGRATED = frozenset({"3F000", "42P01", "42883"})
+"""A schema, table or function is not there."""
+
 LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What comes in place of a reply when the connection has ended or gave none in time."""
 
@@ -38,6 +41,11 @@ class TenantHasEvents(Rejection):
     """A tenant that has events stays where it lives."""
 
     tenant: str
+
+
+@dataclass(eq=False)
+class StoreNotMigrated(StoreUnavailable, slug=StoreUnavailable.slug):
+    """The event store lacks what this program needs: run `everfold migrate`; nothing has happened."""
 
 
 def leaves_unknown(error: asyncpg.PostgresError) -> bool:

@@ -21,7 +21,14 @@ import asyncpg
 from event_store import failures
 from event_store.codec import Batch, mark_of
 from event_store.connections import STATEMENTS_CACHED_MAX
-from event_store.failures import LOST, PartitionNotHere, TenantHasEvents, leaves_unknown, means_later
+from event_store.failures import (
+    LOST,
+    PartitionNotHere,
+    StoreNotMigrated,
+    TenantHasEvents,
+    leaves_unknown,
+    means_later,
+)
 from event_store.log import Answer, Append, Outcome
 from event_store.placement import home_of
 from event_store.postgres_reading import PostgresReading
@@ -156,6 +163,8 @@ class PostgresLog(PostgresReading):
             case failures.PLACED_ELSEWHERE:
                 self._placements.clear()
                 return StoreUnavailable()
+        if error.sqlstate in failures.NOT_MIGRATED:
+            return StoreNotMigrated()
         return StoreUnavailable() if means_later(error) else error
 
 

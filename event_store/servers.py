@@ -11,7 +11,15 @@ import asyncpg
 
 from event_store.announcer import Announcer
 from event_store.connections import Connections, StoreConnection
-from event_store.failures import EPOCH_CHANGED, LOST, PartitionNotHere, leaves_unknown, means_later
+from event_store.failures import (
+    EPOCH_CHANGED,
+    LOST,
+    NOT_MIGRATED,
+    PartitionNotHere,
+    StoreNotMigrated,
+    leaves_unknown,
+    means_later,
+)
 from infra.sql import load_sql
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged, StoreUnavailable
@@ -116,6 +124,8 @@ class Servers:
             except asyncpg.PostgresError as error:
                 if error.sqlstate == EPOCH_CHANGED and known is not None:
                     raise EpochChanged(partition, known.position) from error
+                if error.sqlstate in NOT_MIGRATED:
+                    raise StoreNotMigrated from error
                 if not (leaves_unknown(error) or means_later(error)):
                     raise
                 failure: Exception = error

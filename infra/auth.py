@@ -15,7 +15,7 @@ from typing import Any
 from infra.auth_claims import ClaimRules, check_tenant, read_header, read_payload
 from infra.auth_keys import DevelopmentKey, IssuerKeys, Keys
 from infra.settings import Settings
-from schemas.errors import BadDefinition, Forbidden, Unauthenticated
+from schemas.errors import BadDefinition, Forbidden, TenantRequired, Unauthenticated
 
 SYSTEM = "system"
 ADMIN = "admin"
@@ -59,7 +59,8 @@ class Principal:
             Forbidden: The roles do not give it.
         """
         if not self.may(permission):
-            raise Forbidden(permission)
+            is_platform = self.tenant is None and permission not in PLATFORM_ROLES
+            raise TenantRequired(permission) if is_platform else Forbidden(permission)
 
     def tenant_or_refuse(self, permission: str) -> str:
         """
@@ -69,7 +70,7 @@ class Principal:
             Forbidden: A platform token reaches only platform routes.
         """
         if self.tenant is None:
-            raise Forbidden(permission)
+            raise TenantRequired(permission)
         return self.tenant
 
 

@@ -80,6 +80,11 @@ class Forbidden(ServiceError):
 
 
 @dataclass(eq=False)
+class TenantRequired(Forbidden, slug=Forbidden.slug):
+    """The token is of no tenant, and this is about one: send a token with a tenant claim."""
+
+
+@dataclass(eq=False)
 class NotFound(ServiceError):
     """There is no such thing."""
 

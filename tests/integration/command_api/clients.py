@@ -82,11 +82,13 @@ def batch(commands: Iterable[Any], **more: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def api_over(store_url: str, folder: Path, *, limiter: RateLimiter | None = None) -> AsyncIterator[Api]:
+async def api_over(
+    store_url: str, folder: Path, *, limiter: RateLimiter | None = None, namespace: str | None = None
+) -> AsyncIterator[Api]:
     """Keep a command API for a block."""
     settings = settings_for(store_url, folder)
     async with (
-        PostgresLog({range(PARTITIONS): store_url}, settings.namespace) as log,
+        PostgresLog({range(PARTITIONS): store_url}, namespace or settings.namespace) as log,
         _api_on(log, settings, limiter) as api,
     ):
         yield api

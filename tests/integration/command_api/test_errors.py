@@ -227,3 +227,15 @@ async def test_the_descriptions_need_no_token_and_load_nothing_from_outside(api:
         assert "https://" not in text
     for name in ("/livez", "/readyz", "/metrics", "/openapi.json", "/problems"):
         assert (await api.http.get(name)).status_code == 200, name
+
+
+async def test_a_store_without_our_tables_says_what_to_do_and_is_asked_again(
+    store_url: str, tmp_path: Path
+) -> None:
+    async with api_over(store_url, tmp_path, namespace="nobody_made_it") as api:
+        answer = await api.raw("accounts/A/open", b'{"owner": "Ann"}')
+    assert answer.status_code == 503
+    problem = answer.json()
+    assert problem["type"].endswith("/store-unavailable")
+    assert "everfold migrate" in problem["title"]
+    assert "retry-after" in answer.headers

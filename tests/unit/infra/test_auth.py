@@ -25,7 +25,7 @@ from infra.auth import (
 from infra.auth_claims import ClaimRules
 from infra.auth_keys import FETCH_SECONDS_MIN, KEY_FILE, DevelopmentKey, IssuerKeys, IssuerUnavailable
 from infra.settings import Settings
-from schemas.errors import BadDefinition, Forbidden, Unauthenticated
+from schemas.errors import BadDefinition, TenantRequired, Unauthenticated
 
 ISSUER = "https://issuer.test"
 RSA = RSAKey.generate_key(2048, {"kid": "one"})
@@ -92,7 +92,7 @@ async def test_a_token_without_a_tenant_is_the_platforms(tmp_path: Path) -> None
     principal = await make_authenticator(configured).authenticate(bearer(token))
     assert principal.may("operator")
     assert not principal.may("clerk")
-    with pytest.raises(Forbidden):
+    with pytest.raises(TenantRequired, match="tenant claim"):
         principal.tenant_or_refuse("clerk")
 
 
