@@ -28,7 +28,7 @@ _ORDER = {
 }
 
 
-_HEAD = "/tmp/everfold-head"
+_HEAD = "/tmp/everfold-{run}"
 _POSITION = f"\"$(grep -i '^everfold-position:' {_HEAD} | tr -d '\\r')\""
 
 
