@@ -181,7 +181,7 @@ class BatchRunner:
         failure = next((outcome for outcome in outcomes if isinstance(outcome, ServiceError)), None)
         if failure is not None:
             for decision in ordered:
-                self._settler.forget(decision)
+                self._settler.doubt(decision)
             group.refuse(Answer(group.members[0].stream, error=failure))
             return ()
         for one, outcome in zip(ordered, outcomes, strict=True):
@@ -213,7 +213,7 @@ class BatchRunner:
             group.refuse(self._settler.error(refused.pending, outcome))
             return ()
         if outcome is None or outcome.answer is not Verdict.APPENDED:
-            self._settler.forget(refused)
+            self._settler.doubt(refused)
             return self._settler.again([group])
         self._cache.move_mark(self._partition, outcome.commit)
         assert refused.refusal is not None

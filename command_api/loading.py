@@ -3,7 +3,7 @@ Brings the states of streams from the log, many in one query, and sees to it tha
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from command_api.decider import Rules
 from command_api.state_cache import ENTRY_WEIGHT, Known, StateCache, StreamKey
@@ -37,10 +37,11 @@ class StateLoader:
             EpochChanged: The states in the cache are of a history that the log does not have any more.
             StoreUnavailable
         """
-        missing = list(dict.fromkeys(keys))
-        events, head = await self._log.read_tails(partition, [StreamTail(*key) for key in missing])
+        starts = {key: self.cache.start_of(key) for key in keys}
+        tails = [StreamTail(*key, start.version if start else 0) for key, start in starts.items()]
+        events, head = await self._log.read_tails(partition, tails)
         await self._follow(partition, head)
-        await self._fold_all(partition, missing, events, found)
+        await self._fold_all(partition, starts, events, found)
 
     async def _follow(self, partition: int, head: CommitMark) -> None:
         """Rest on the head that was read, once the log still has the commit that was rested on before."""
@@ -54,16 +55,16 @@ class StateLoader:
     async def _fold_all(
         self,
         partition: int,
-        keys: Sequence[StreamKey],
+        starts: Mapping[StreamKey, Known | None],
         events: Sequence[RecordedEvent],
         found: dict[StreamKey, Known | ServiceError],
     ) -> None:
-        by_key: dict[StreamKey, list[RecordedEvent]] = {key: [] for key in keys}
+        by_key: dict[StreamKey, list[RecordedEvent]] = {key: [] for key in starts}
         for event in events:
             by_key[event.tenant, event.stream].append(event)
         folded = 0
         for key, own in by_key.items():
-            found[key] = known = self._fold(key[1], own)
+            found[key] = known = self._fold(key[1], starts[key], own)
             if isinstance(known, Known):
                 self.cache.put(partition, key, known)
             folded += len(own)
@@ -71,9 +72,11 @@ class StateLoader:
                 folded = 0
                 await asyncio.sleep(0)
 
-    def _fold(self, stream: str, events: Sequence[RecordedEvent]) -> Known | ServiceError:
+    def _fold(
+        self, stream: str, start: Known | None, events: Sequence[RecordedEvent]
+    ) -> Known | ServiceError:
         decider = self._rules.of_stream(stream)
-        state, weight = decider.initial, ENTRY_WEIGHT
+        version, state, weight = start or (0, decider.initial, ENTRY_WEIGHT)
         try:
             for recorded in events:
                 for event in self._registry.decode(recorded.type, recorded.schema_version, recorded.data):
@@ -85,4 +88,4 @@ class StateLoader:
         except Exception as error:
             log.error("stream cannot be folded", stream=stream, exc_info=error)
             return ServiceError()
-        return Known(events[-1].version if events else 0, state, weight)
+        return Known(events[-1].version if events else version, state, weight)

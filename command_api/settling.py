@@ -34,20 +34,20 @@ class Settler:
                 case Outcome(answer=Verdict.APPENDED):
                     self._answer(decision, outcome)
                 case Outcome(answer=Verdict.DUPLICATE):
-                    self.forget(decision)
+                    self.doubt(decision)
                     repeated.append((decision.pending, outcome))
                 case Outcome(answer=Verdict.REUSED):
-                    self.forget(decision)
+                    self.doubt(decision)
                     decision.pending.settle(self.error(decision.pending, IdempotencyKeyReused(), outcome))
                 case FailedTogether() if len(decisions) > 1 and not decision.pending.alone:
-                    self.forget(decision)
+                    self.doubt(decision)
                     decision.pending.alone = True
                     again.append(decision.pending)
                 case ServiceError():
-                    self.forget(decision)
+                    self.doubt(decision)
                     decision.pending.settle(self.error(decision.pending, outcome))
                 case _:
-                    self.forget(decision)
+                    self.doubt(decision)
                     again.append(decision.pending)
         await self.repeat(repeated)
         return again
@@ -78,10 +78,10 @@ class Settler:
             )
         )
 
-    def forget(self, decision: Decision) -> None:
-        """Forget the states that a decision was made on."""
+    def doubt(self, decision: Decision) -> None:
+        """Have the streams that a decision was made on looked at again before the next."""
         tenant = decision.pending.tenant
-        self._cache.drop([(tenant, stream) for stream in decision.seen])
+        self._cache.doubt([(tenant, stream) for stream in decision.seen])
 
     def error(self, pending: Pending, error: ServiceError, outcome: Outcome | None = None) -> Answer:
         """Return an error as the answer to a command, with what the log said of it."""

@@ -34,6 +34,7 @@ class StateCache:
         self._entries: OrderedDict[StreamKey, tuple[Known, int]] = OrderedDict()
         self._marks: dict[int, CommitMark] = {}
         self._epochs: dict[int, int] = {}
+        self._doubted: set[StreamKey] = set()
         self._weight = 0
         self._weight_max = weight_max
 
@@ -41,12 +42,21 @@ class StateCache:
         return len(self._entries)
 
     def get(self, key: StreamKey) -> Known | None:
-        """Return what is known of a stream."""
+        """Return what is known of a stream; None also where the log may have more of it."""
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None or key in self._doubted:
             return None
         self._entries.move_to_end(key)
         return entry[0]
+
+    def doubt(self, keys: Iterable[StreamKey]) -> None:
+        """Note that the log may have more of streams than is known."""
+        self._doubted.update(key for key in keys if key in self._entries)
+
+    def start_of(self, key: StreamKey) -> Known | None:
+        """Return what is known of a stream as far as it goes: the log has the rest, in the same history."""
+        entry = self._entries.get(key)
+        return entry[0] if entry else None
 
     def put(self, partition: int, key: StreamKey, known: Known) -> None:
         """Keep what is known of a stream, in place of what was."""
@@ -54,8 +64,9 @@ class StateCache:
         self._entries[key] = (known, partition)
         self._weight += known.weight
         while self._weight > self._weight_max:
-            _, (oldest, _) = self._entries.popitem(last=False)
-            self._weight -= oldest.weight
+            oldest, (left, _) = self._entries.popitem(last=False)
+            self._weight -= left.weight
+            self._doubted.discard(oldest)
 
     def drop(self, keys: Iterable[StreamKey]) -> None:
         """Forget streams."""
@@ -63,6 +74,7 @@ class StateCache:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._weight -= entry[0].weight
+                self._doubted.discard(key)
 
     def mark(self, partition: int) -> CommitMark | None:
         """Return the last commit that the partition's states rest on."""
