@@ -1,6 +1,7 @@
 """Imports one file: reads it, shows how far it is, and writes what could not be used however it ends."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from client.supply.lines import read_lines
 from client.supply.mapping import load_mapping
 from client.supply.plan import Plan, make_plan
 from schemas.errors import BadDefinition
+
+LINE_SECONDS = 15.0
 
 
 async def import_file(
@@ -54,8 +57,15 @@ def _read(file: Path, mapping_name: str, target: str) -> tuple[str, Plan]:
 
 
 def _shown(bar: Progress, task: TaskID, state: State) -> Shown:
+    """Return what moves the bar; where there is no terminal to draw it on, a line now and then says the same."""
+    said_at = time.monotonic()
+
     def show(label: str, done: int, total: int) -> None:
+        nonlocal said_at
         rate = f"{state.commands / state.seconds:,.0f} commands/s" if state.seconds else ""
         bar.update(task, description=label, completed=done, total=total, rate=rate)
+        if not bar.console.is_terminal and time.monotonic() - said_at >= LINE_SECONDS:
+            said_at = time.monotonic()
+            bar.console.print(f"{label}: {done:,} of {total:,} lines, {rate}")
 
     return show
