@@ -16,7 +16,7 @@ CONNECT_SECONDS_MAX = 5.0
 CALL_SECONDS_MAX = 5.0
 QUEUE_MESSAGES_MAX = 2_000
 QUEUE_BYTES_MAX = 256 * 1024 * 1024
-UNUSED_MILLISECONDS_MAX = 7 * 24 * 3600 * 1000
+UNUSED_MILLISECONDS_MAX = 3600 * 1000
 """A queue that nobody has read for so long is dropped, as of a system that is no more; the relay makes it anew."""
 DELIVERIES_MAX = 20
 """After so many a message goes to the dead letters; the feed reads from the log what was in it."""
