@@ -25,6 +25,7 @@ from schemas.errors import (
     EpochChanged,
     IdempotencyKeyReused,
     OutcomeUnknown,
+    Overloaded,
     ServiceError,
     StoreUnavailable,
     TooLarge,
@@ -66,6 +67,7 @@ class BatchRunner:
         try:
             return await self._drafter.decide(batch, draft)
         except asyncio.CancelledError:
+            _answer_all(batch, Overloaded())
             raise
         except EpochChanged as error:
             return self._void(error, batch)

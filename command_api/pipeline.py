@@ -24,7 +24,7 @@ from command_api.settling import Settler
 from command_api.state_cache import StateCache
 from event_store.log import EventLog
 from infra.telemetry import log
-from schemas.errors import Overloaded, ServiceError
+from schemas.errors import OutcomeUnknown, Overloaded, ServiceError
 from schemas.registry import Registry
 
 BATCH_COMMANDS_MAX = 256
@@ -155,9 +155,25 @@ class Worker:
     async def _work(self) -> None:
         while True:
             draft = self._draft = self._runner.draft(self._under_way[0] if self._under_way else None)
-            while await self._go_on(draft):
-                pass
-            await self._hand_over(draft)
+            try:
+                while await self._go_on(draft):
+                    pass
+                await self._hand_over(draft)
+            except Exception as error:
+                log.error("pipeline worker failed", exc_info=error)
+                await self._give_up(ServiceError())
+
+    async def _give_up(self, error: ServiceError) -> None:
+        """Answer whatever is drafted or under way: what has been sent has an unknown outcome."""
+        if self._under_way is not None:
+            sent, task = self._under_way
+            self._under_way = None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            _answer_all(sent, OutcomeUnknown())
+        if self._draft is not None:
+            _answer_all(self._draft, error)
+            self._draft = None
 
     async def _go_on(self, draft: Draft) -> bool:
         """Bring the draft forward by what waits; False once it is time to send it."""
@@ -195,9 +211,9 @@ class Worker:
             return
         before, task = self._under_way
         sent = await task
+        is_void = draft.rests_on(self._runner.undone(before, sent))
         self._under_way = None
-        undone = self._runner.undone(before, sent)
-        if draft.rests_on(undone):
+        if is_void:
             self._queues.put_back([decision.pending for decision in draft.decisions])
         elif draft:
             self._send(draft)
@@ -215,10 +231,13 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("commands left at the end", commands=len(self._queues))
-        tasks = [self._task, *([self._under_way[1]] if self._under_way else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        drafted = [decision.pending for decision in self._draft.decisions] if self._draft else []
-        for pending in (*drafted, *commands_of(self._queues.drain())):
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._give_up(Overloaded())
+        for pending in commands_of(self._queues.drain()):
             pending.settle(Answer(pending.stream, error=Overloaded()))
+
+
+def _answer_all(draft: Draft, error: ServiceError) -> None:
+    for decision in draft.decisions:
+        decision.pending.settle(Answer(decision.pending.stream, error=error))

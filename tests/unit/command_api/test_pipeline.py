@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from command_api.drafting import Draft
 from command_api.settling import ATTEMPTS_MAX
 from event_store.log import Append, Check, NewEvent
 from event_store.memory import MemoryLog
@@ -484,3 +485,37 @@ async def test_the_next_batch_is_decided_while_one_is_appended_and_sent_before_t
         await asyncio.gather(*waiting)
     assert log.appends == [1, 1, 20]
     assert order[:2] == ["second append", "first answered"]
+
+
+async def test_a_fault_of_ours_in_the_worker_leaves_nobody_waiting_and_the_next_command_is_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = TroubledLog()
+    async with pipeline_over(log) as pipeline:
+        await pipeline.submit(open_account())
+
+        def fail(*_arguments: Any) -> bool:
+            monkeypatch.undo()
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(Draft, "rests_on", fail)
+        assert slug(await pipeline.submit(deposit(cents=1))) == "outcome-unknown"
+        assert (await pipeline.submit(deposit(cents=1))).accepted
+    assert len(await events_of(log, "accounts/A")) == 3
+
+
+async def test_what_is_under_way_when_the_process_ends_has_an_unknown_outcome_and_the_rest_was_not_tried() -> (
+    None
+):
+    log = TroubledLog()
+    async with pipeline_over(log) as pipeline:
+        await pipeline.submit(open_account())
+        log.gate.clear()
+        log.entered.clear()
+        sent = asyncio.create_task(pipeline.submit(deposit(cents=1)))
+        await log.entered.wait()
+        drafted = [asyncio.create_task(pipeline.submit(deposit(cents=1))) for _ in range(20)]
+        await asyncio.sleep(0.01)
+        await pipeline.close(drain_seconds_max=0.01)
+        assert slug(await sent) == "outcome-unknown"
+        assert {slug(await command) for command in drafted} == {"overloaded"}
