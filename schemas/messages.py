@@ -7,7 +7,7 @@ not stated here or on the field is a bound that an attacker chooses.
 
 import re
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
@@ -53,6 +53,7 @@ def _day(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=1_024)  # all commands of a batch are decided at one time
 def format_instant(value: datetime) -> str:
     """Return a time as RFC 3339 in UTC with `Z`: seconds, and microseconds where there are any."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
