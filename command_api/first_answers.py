@@ -2,16 +2,21 @@
 Gives the first answer again to a request that was carried out before, byte for byte, from the log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from command_api.pending import Pending
 from command_api.requests import Answer, AppendedEvent
 from event_store.log import EventLog, Outcome
 from infra.telemetry import log
+from schemas import Event
 from schemas.envelope import RecordedEvent
-from schemas.errors import ServiceError
+from schemas.errors import ServiceError, Unavailable, UnknownEvent
 from schemas.position import position_of
 from schemas.registry import Registry
+
+GAP_MAX = 64
+SPAN_EVENTS_MAX = 2_000
+Repeated = tuple[Pending, Outcome]
 
 
 class FirstAnswers:
@@ -20,20 +25,40 @@ class FirstAnswers:
     def __init__(self, event_log: EventLog, registry: Registry) -> None:
         self._log, self._registry = event_log, registry
 
-    async def give(self, partition: int, repeated: Sequence[tuple[Pending, Outcome]]) -> None:
+    async def give(self, partition: int, repeated: Sequence[Repeated]) -> None:
         """Answer each command whose key was bound before with the answer that it got then."""
-        for pending, outcome in repeated:
+        for together in _neighbours(repeated):
             try:
-                pending.settle(await self._first_answer(partition, outcome))
-            except ServiceError as error:
-                log.warning("first answer not to be had", error=str(error))
-                pending.settle(Answer(outcome.stream, error=error))
+                events = await self._events(partition, together)
+            except (ServiceError, UnknownEvent) as error:
+                log.warning("first answers not to be had", commands=len(together), error=str(error))
+                away = error if isinstance(error, ServiceError) else Unavailable()
+                for pending, outcome in together:
+                    pending.settle(Answer(outcome.stream, error=away))
+                continue
+            for pending, outcome in together:
+                pending.settle(self._first_answer(partition, outcome, events))
 
-    async def _first_answer(self, partition: int, outcome: Outcome) -> Answer:
-        events: Sequence[RecordedEvent] = ()
-        if outcome.events:
-            first = outcome.position - outcome.events + 1
-            events = await self._log.read_range(partition, first, outcome.position)
+    async def _events(
+        self, partition: int, together: Sequence[Repeated]
+    ) -> Mapping[int, tuple[RecordedEvent, Sequence[Event]]]:
+        """Return the events that commands had led to, as stored and as read today, by position."""
+        wanted = {position for _, outcome in together for position in _positions(outcome)}
+        if not wanted:
+            return {}
+        stored = await self._log.read_range(partition, min(wanted), max(wanted))
+        decode = self._registry.decode
+        return {
+            event.position: (event, decode(event.type, event.schema_version, event.data))
+            for event in stored
+            if event.position in wanted
+        }
+
+    @staticmethod
+    def _first_answer(
+        partition: int, outcome: Outcome, events: Mapping[int, tuple[RecordedEvent, Sequence[Event]]]
+    ) -> Answer:
+        own = [events[position] for position in _positions(outcome)]
         return Answer(
             outcome.stream,
             outcome.version,
@@ -42,12 +67,29 @@ class FirstAnswers:
                 AppendedEvent(
                     event.id, event.type, event.schema_version, event.stream, event.version, event.data
                 )
-                for event in events
+                for event, _ in own
             ],
-            [
-                decoded
-                for event in events
-                for decoded in self._registry.decode(event.type, event.schema_version, event.data)
-            ],
+            [today for _, decoded in own for today in decoded],
             replayed=True,
         )
+
+
+def _positions(outcome: Outcome) -> range:
+    return range(outcome.position - outcome.events + 1, outcome.position + 1)
+
+
+def _neighbours(repeated: Sequence[Repeated]) -> Iterator[Sequence[Repeated]]:
+    """Group commands whose events lie close together: those of a batch that is sent again are read in one query."""
+    together: list[Repeated] = []
+    for pending, outcome in sorted(repeated, key=lambda one: one[1].position):
+        if together:
+            first, last = _positions(together[0][1]).start, together[-1][1].position
+            if (
+                outcome.position - outcome.events - last > GAP_MAX
+                or outcome.position - first > SPAN_EVENTS_MAX
+            ):
+                yield together
+                together = []
+        together.append((pending, outcome))
+    if together:
+        yield together

@@ -519,3 +519,30 @@ async def test_what_is_under_way_when_the_process_ends_has_an_unknown_outcome_an
         await pipeline.close(drain_seconds_max=0.01)
         assert slug(await sent) == "outcome-unknown"
         assert {slug(await command) for command in drafted} == {"overloaded"}
+
+
+async def test_a_batch_that_is_sent_again_gets_its_first_answers_in_one_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = TroubledLog()
+    commands = [
+        open_account(key="k-open"),
+        *(deposit(cents=cents, key=f"k-{cents}") for cents in range(1, 40)),
+    ]
+    reads: list[tuple[int, int]] = []
+    read_range = log.read_range
+
+    async def counted(partition: int, first: int, last: int) -> Sequence[Any]:
+        reads.append((first, last))
+        return await read_range(partition, first, last)
+
+    async with pipeline_over(log) as pipeline:
+        first = await pipeline.submit_many(commands)
+        for number in range(100):
+            await deposit_elsewhere(log, 40 + number, number=number)
+        later = await pipeline.submit(deposit(cents=77, key="k-later"))
+        monkeypatch.setattr(log, "read_range", counted)
+        again = await pipeline.submit_many([*commands[::-1], deposit(cents=77, key="k-later")])
+    assert all(answer.replayed for answer in again)
+    assert [answer._replace(replayed=False) for answer in again] == [*first[::-1], later]
+    assert reads == [(1, 40), (141, 141)]
