@@ -10,7 +10,7 @@ from event_store.log import EventLog, Outcome
 from infra.telemetry import log
 from schemas import Event
 from schemas.envelope import RecordedEvent
-from schemas.errors import ServiceError, Unavailable, UnknownEvent
+from schemas.errors import ServiceError
 from schemas.position import position_of
 from schemas.registry import Registry
 
@@ -30,11 +30,10 @@ class FirstAnswers:
         for together in _neighbours(repeated):
             try:
                 events = await self._events(partition, together)
-            except (ServiceError, UnknownEvent) as error:
+            except ServiceError as error:
                 log.warning("first answers not to be had", commands=len(together), error=str(error))
-                away = error if isinstance(error, ServiceError) else Unavailable()
                 for pending, outcome in together:
-                    pending.settle(Answer(outcome.stream, error=away))
+                    pending.settle(Answer(outcome.stream, error=error))
                 continue
             for pending, outcome in together:
                 pending.settle(self._first_answer(partition, outcome, events))
