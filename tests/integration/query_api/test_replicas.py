@@ -37,7 +37,8 @@ async def caught_up(primary: ReadSideUnderTest, replica_url: str) -> None:
     """Wait until the replica has replayed all that the primary has written."""
     # Rows are applied without waiting for the disk, so what counts is what is inserted, not what is written yet.
     target = await primary.pool.fetchval("SELECT pg_current_wal_insert_lsn()")
-    connection = await asyncpg.connect(replica_url)
+    # The test's own database may not have come there yet.
+    connection = await asyncpg.connect(replica_url, database="postgres")
     try:
         async with asyncio.timeout(20):
             while not await connection.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", target):
