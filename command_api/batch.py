@@ -7,7 +7,7 @@ process may have written since. What the log does not confirm is forgotten and d
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Awaitable, Iterable, Sequence, Set
 
 from command_api.deciding import Decision
 from command_api.drafting import DECIDED_A_TURN, Draft, Drafter
@@ -64,18 +64,7 @@ class BatchRunner:
 
     async def extend(self, draft: Draft, batch: Sequence[Pending]) -> Sequence[Item]:
         """Decide commands into a draft, and return those that have to be tried again."""
-        try:
-            return await self._drafter.decide(batch, draft)
-        except asyncio.CancelledError:
-            _answer_all(batch, Overloaded())
-            raise
-        except EpochChanged as error:
-            return self._void(error, batch)
-        except (StoreUnavailable, TooLarge) as error:
-            _answer_all(batch, error)
-        except Exception as error:
-            self._give_up(error, batch)
-        return ()
+        return await self._guarded(self._drafter.decide(batch, draft), batch, Overloaded())
 
     async def append(self, draft: Draft) -> Sent:
         """Append a draft, and return what came of it; whatever goes wrong is returned too."""
@@ -98,9 +87,11 @@ class BatchRunner:
 
         What rests on the draft may be appended from here on; its commands are answered by `settle`.
         """
+        return self._keep(draft.decisions, [None] * len(draft) if isinstance(sent, Exception) else sent)
+
+    def _keep(self, decisions: Sequence[Decision], outcomes: Sequence[Result]) -> Set[StreamKey]:
         undone: set[StreamKey] = set()
-        outcomes = [None] * len(draft) if isinstance(sent, Exception) else sent
-        for decision, outcome in zip(draft.decisions, outcomes, strict=True):
+        for decision, outcome in zip(decisions, outcomes, strict=True):
             if isinstance(outcome, Outcome) and outcome.answer is Verdict.APPENDED:
                 self._settler.keep(decision, outcome)
             else:
@@ -110,30 +101,36 @@ class BatchRunner:
     async def settle(self, draft: Draft, sent: Sent) -> Sequence[Item]:
         """Answer a draft's commands, and return those that have to be tried again."""
         batch = [decision.pending for decision in draft.decisions]
+        return await self._guarded(self._settle(draft, sent), batch, OutcomeUnknown())
+
+    async def _settle(self, draft: Draft, sent: Sent) -> Sequence[Item]:
+        if isinstance(sent, Exception):
+            raise sent
+        return self._settler.again(await self._settler.settle(draft.decisions, sent))
+
+    async def _guarded(
+        self, work: Awaitable[Sequence[Item]], items: Sequence[Item], at_end: ServiceError
+    ) -> Sequence[Item]:
+        """Do some work for items: whatever goes wrong, each is answered or returned; `at_end` when we end meanwhile."""
         try:
-            if isinstance(sent, Exception):
-                raise sent
-            return self._settler.again(await self._settler.settle(draft.decisions, sent))
+            return await work
         except asyncio.CancelledError:
-            _answer_all(batch, OutcomeUnknown())
+            _answer_all(items, at_end)
             raise
         except EpochChanged as error:
-            return self._void(error, batch)
+            return self._void(error, items)
         except (StoreUnavailable, TooLarge) as error:
-            _answer_all(batch, error)
+            _answer_all(items, error)
         except Exception as error:
-            self._give_up(error, batch)
+            log.error("batch failed", partition=self._partition, exc_info=error)
+            self._cache.drop_partition(self._partition)
+            _answer_all(items, ServiceError())
         return ()
 
     def _void(self, error: EpochChanged, items: Sequence[Item]) -> Sequence[Item]:
         """Forget a history that is no more, and return what is to be decided on the new one."""
         self._cache.drop_partition(self._partition)
         return self._settler.again(items, f"partition {error.partition}")
-
-    def _give_up(self, error: Exception, items: Iterable[Item]) -> None:
-        log.error("batch failed", partition=self._partition, exc_info=error)
-        self._cache.drop_partition(self._partition)
-        _answer_all(items, ServiceError())
 
     # -- by itself -------------------------------------------------------------------------------------
 
@@ -145,20 +142,9 @@ class BatchRunner:
             sent = await self.append(draft) if draft else ()
             self.undone(draft, sent)
             return [*left, *await self.settle(draft, sent)]
-        try:
-            _sizes.observe(item.count)
-            with _Timed(item.members, self._partition):
-                return await self._run_group(item)
-        except asyncio.CancelledError:
-            _answer_all([item], OutcomeUnknown())
-            raise
-        except EpochChanged as error:
-            return self._void(error, [item])
-        except (StoreUnavailable, TooLarge) as error:
-            _answer_all([item], error)
-        except Exception as error:
-            self._give_up(error, [item])
-        return ()
+        _sizes.observe(item.count)
+        with _Timed(item.members, self._partition):
+            return await self._guarded(self._run_group(item), [item], OutcomeUnknown())
 
     async def _run_group(self, group: Group) -> Sequence[Item]:
         if not await self._find_keys(group):
@@ -186,9 +172,7 @@ class BatchRunner:
                 self._settler.doubt(decision)
             group.refuse(Answer(group.members[0].stream, error=failure))
             return ()
-        for one, outcome in zip(ordered, outcomes, strict=True):
-            if isinstance(outcome, Outcome) and outcome.answer is Verdict.APPENDED:
-                self._settler.keep(one, outcome)
+        self._keep(ordered, outcomes)
         again = await self._settler.settle(ordered, outcomes)
         return self._settler.again([group]) if again else ()
 
