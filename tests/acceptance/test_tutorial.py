@@ -32,13 +32,19 @@ def carry_out(clone: Copy, kind: str, text: str, environment: dict[str, str]) ->
     return done.stdout
 
 
-@pytest.mark.timeout(600)
-def test_the_tutorial_works_as_typed(clone: Copy) -> None:
+@pytest.fixture(scope="module")
+def written(clone: Copy) -> Copy:
+    """The copy with all that the tutorial has written before it starts the system."""
     found = blocks()
-    start = found.index(("sh", UP))
-    for kind, text in found[:start]:
+    for kind, text in found[: found.index(("sh", UP))]:
         carry_out(clone, kind, text, clone.environment())
+    return clone
 
+
+@pytest.mark.timeout(600)
+def test_the_tutorial_works_as_typed(written: Copy) -> None:
+    clone, found = written, blocks()
+    start = found.index(("sh", UP))
     said = []
     with up(clone, EVERFOLD_NAMESPACE="library", EVERFOLD_DOMAINS="supply,library") as announced:
         for kind, text in found[start + 1 :]:
@@ -60,7 +66,12 @@ def test_the_tutorial_works_as_typed(clone: Copy) -> None:
     assert json.loads(stocked.stdout)["items"] == []
 
 
-def test_what_the_tutorial_writes_passes_the_checks(clone: Copy) -> None:
+@pytest.mark.timeout(600)
+def test_what_the_tutorial_writes_passes_the_checks(written: Copy) -> None:
+    clone = written
+    assert all(kind == "sh" for kind, _ in blocks()[blocks().index(("sh", UP)) :]), (
+        "what is written later is not checked"
+    )
     layers = ("schemas", "command_api", "projectors", "query_api")
     files = [
         str(path) for layer in layers for path in sorted(Path(clone.root / layer / "library").rglob("*.py"))
