@@ -2,6 +2,7 @@
 
 BROKER ?=
 DATA ?=
+KILLS ?=
 MAPPING ?=
 ROUNDS ?=
 SEED ?=
@@ -14,6 +15,7 @@ BIN := .venv/bin
 # Every role and many a test is a process of its own; none of them should compile our sources again.
 export PYTHONDONTWRITEBYTECODE :=
 READY := .venv/ready
+PEERS := .venv/peers/ready
 
 .DEFAULT_GOAL := help
 .PHONY: help up test demo check fix bench chaos lock clean
@@ -42,25 +44,35 @@ test: $(READY) ## runs all tests on real services; TESTS=path narrows them, WORK
 demo: $(READY) ## pushes orders through the whole system and proves the result; DATA=file MAPPING=name for real ones
 	@exec $(BIN)/everfold demo $(if $(DATA),--data $(DATA)) $(if $(MAPPING),--mapping $(MAPPING))
 
-check: $(READY) ## format, lint, types and import directions; changes nothing
+check: $(READY) ## format, lint, types, import directions, and that stored events stay readable; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/everfold schemas check --all
 
 fix: $(READY) ## mends what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# What peers need stands in an environment of its own; where it cannot be had, peers are not measured, and said to be.
+$(PEERS): tests/bench/peers/packages.txt $(READY)
+	@$(BIN)/uv venv --quiet --clear .venv/peers && \
+	$(BIN)/uv pip install --quiet --python .venv/peers/bin/python --require-hashes -r $< && touch $@
+
 bench: $(READY) ## benchmarks beside their ceiling and a peer; ROUNDS=n
+	@$(MAKE) --no-print-directory $(PEERS) || echo 'The peers could not be installed, so they are not measured.' >&2
 	@exec $(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
-chaos: $(READY) ## kills and cuts things under load, then checks what must hold; ROUNDS=n SEED=s
-	@exec $(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+chaos: $(READY) ## kills and cuts things under load, then checks what must hold; KILLS=n ROUNDS=n SEED=s BROKER=log|URL
+	@exec $(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(KILLS),--kills $(KILLS)) $(if $(BROKER),--broker $(BROKER))
 
 lock: $(READY) ## writes requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --upgrade \
 	    pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+	    tests/bench/peers/packages.in -o tests/bench/peers/packages.txt
 
 clean: ## removes what was built; the data in .everfold stays
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,6 +16,10 @@ from command_api.routes import CommandRoutes
 from event_store.housekeeping import HOUSE_SECONDS
 from event_store.log import EventLog
 from event_store.postgres import PostgresLog
+from event_store.sealing import Sealer
+from event_store.servers import LogRoles
+from event_store.standing import GuardedLog, Standing
+from event_store.vault import has_personal, open_sealer, sealed
 from infra.auth import Authenticator, make_authenticator
 from infra.domains import Domain, definitions, load_domains, load_registry
 from infra.edge import Edge
@@ -53,12 +57,19 @@ def make_command_api(
     *,
     pipeline: Pipeline | None = None,
     limiter: RateLimiter | None = None,
+    standing: Standing | None = None,
+    sealer: Sealer | None = None,
 ) -> CommandApi:
-    """Return the command API of the configured domains over a log."""
+    """Return the command API of the configured domains over a log; `sealer` is what personal fields are sealed with."""
     domains = load_domains(settings.domains)
     registry = load_registry(domains)
     authenticator = make_authenticator(settings)
-    pipeline = pipeline or Pipeline(event_log, rules_of(domains), registry)
+    if sealer is None and has_personal(registry) and isinstance(event_log, PostgresLog):
+        raise BadDefinition(
+            "command API", "a domain has personal fields, and nothing is given to seal them with"
+        )
+    if pipeline is None:
+        pipeline = Pipeline(sealed(event_log, sealer, registry), rules_of(domains), registry, sealer=sealer)
     limiter = limiter or RateLimiter(settings.rate_limit)
     problems = ProblemTypes(registry.rejections.values())
     router = Router()
@@ -67,18 +78,20 @@ def make_command_api(
     edge = Edge(router, cors_origins=settings.cors_origins)
     add_service_routes(
         router,
-        ready=lambda: _missing(edge, event_log),
+        ready=lambda: _missing(edge, event_log, standing),
         problems=problems,
         openapi=lambda: openapi_of(registry, problems),
     )
     return CommandApi(edge, pipeline, authenticator)
 
 
-async def _missing(edge: Edge, event_log: EventLog) -> Mapping[str, str]:
+async def _missing(edge: Edge, event_log: EventLog, standing: Standing | None) -> Mapping[str, str]:
     if edge.draining:
         return {"process": "is about to end"}
+    if standing is not None and (missing := standing.missing()):
+        return missing
     try:
-        await event_log.heads()
+        await event_log.reachable_heads()  # what one of several servers has is served without the others
     except ServiceError as error:
         return {"store": error.title()}
     except Exception as error:
@@ -93,12 +106,18 @@ async def command_api(settings: Settings) -> AsyncIterator[CommandApi]:
     Keep the command API over PostgreSQL for a block.
 
     Raises:
-        BadDefinition: No PostgreSQL is named, and none runs here.
+        BadDefinition: No PostgreSQL is named, and none runs here; or no master key in production.
     """
     if settings.store_url is None:
         raise BadDefinition("EVERFOLD_STORE_URL", "is not set; `everfold up` starts a PostgreSQL of its own")
-    async with PostgresLog(settings.store_urls, settings.namespace) as event_log:
-        api = make_command_api(settings, event_log)
+    appender = settings.role_of("appender")
+    roles = LogRoles(appender, appender, settings.role_of("keeper"))
+    registry = load_registry(load_domains(settings.domains))
+    async with (
+        GuardedLog(settings, roles=roles) as event_log,
+        open_sealer(settings, registry, event_log) as sealer,
+    ):
+        api = make_command_api(settings, event_log, standing=event_log.standing, sealer=sealer)
         house = asyncio.create_task(_keep_house(event_log, settings), name="housekeeping")
         try:
             yield api

@@ -27,8 +27,8 @@ from schemas.errors import (
     OutcomeUnknown,
     Overloaded,
     ServiceError,
-    StoreUnavailable,
     TooLarge,
+    Unavailable,
 )
 
 _sizes = Histogram(
@@ -119,7 +119,7 @@ class BatchRunner:
             raise
         except EpochChanged as error:
             return self._void(error, items)
-        except (StoreUnavailable, TooLarge) as error:
+        except (Unavailable, TooLarge) as error:
             _answer_all(items, error)
         except Exception as error:
             log.error("batch failed", partition=self._partition, exc_info=error)
@@ -153,6 +153,7 @@ class BatchRunner:
         if not members:
             return ()
         desk, speculation = self._drafter.desk(), self.draft(None).speculation
+        speculation.is_together = True
         decisions: list[Decision] = []
         for number, member in enumerate(members):
             decision = await self._drafter.decide_one(member, desk, speculation, members[number:])

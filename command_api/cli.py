@@ -6,6 +6,7 @@ import typer
 import uvloop
 
 from command_api.app import command_api
+from event_store.startup import check_start
 from infra.auth import issue_development_token
 from infra.serving import serve
 from infra.settings import Settings, load_settings
@@ -37,6 +38,7 @@ def run_command_api(
 
 
 async def _serve(settings: Settings) -> None:
+    await check_start(settings, "appender", "keeper", verifies_tokens=True)
     async with command_api(settings) as api:
         await serve(api.edge, host=settings.host, port=settings.command_port)
 

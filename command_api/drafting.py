@@ -9,12 +9,13 @@ import asyncio
 from collections.abc import Callable, Sequence, Set
 from datetime import datetime
 
-from command_api.deciding import Decision, Desk, Missing, Speculation, foreseen_error
+from command_api.deciding import Decision, Deferred, Desk, Missing, Speculation, foreseen_error
 from command_api.loading import StateLoader
 from command_api.pending import Pending
 from command_api.requests import Answer
 from command_api.state_cache import StateCache, StreamKey
 from event_store.log import BATCH_BYTES_MAX
+from infra.failpoints import failpoint
 
 DECIDED_A_TURN = 64
 """After so many decisions the loop gets a turn: other requests are read and answered meanwhile."""
@@ -26,22 +27,24 @@ Clock = Callable[[], datetime]
 class Draft:
     """Decisions that will be appended together, in order."""
 
-    __slots__ = ("decisions", "epoch", "size", "speculation")
+    __slots__ = ("decisions", "epoch", "is_closed", "size", "speculation")
 
     def __init__(self, cache: StateCache, epoch: int, after: "Draft | None" = None) -> None:
         """`epoch` tells the history apart that its states are of; `after` is the draft that is under way."""
         self.epoch = epoch
         self.decisions: list[Decision] = []
         self.size = 0
-        self.speculation: Speculation = Speculation(cache, after.speculation.written if after else {})
+        self.is_closed = False
+        """Whether the next command has to wait until what is drafted is stored."""
+        self.speculation: Speculation = Speculation(cache, after.speculation if after else None)
 
     def __len__(self) -> int:
         return len(self.decisions)
 
     @property
     def is_full(self) -> bool:
-        """Whether it has as many bytes as one append may."""
-        return self.size > APPEND_BYTES_MAX
+        """Whether it has as many bytes as one append may, or for another reason takes nothing more."""
+        return self.is_closed or self.size > APPEND_BYTES_MAX
 
     def add(self, decision: Decision) -> None:
         """Take in what follows from one more command."""
@@ -75,9 +78,14 @@ class Drafter:
             EpochChanged: States are of a history that the log does not have any more.
             StoreUnavailable
         """
+        failpoint("pipeline.before_decide")
         desk = self.desk()
         for number, pending in enumerate(batch):
-            decision = await self.decide_one(pending, desk, draft.speculation, batch[number:])
+            try:
+                decision = await self.decide_one(pending, desk, draft.speculation, batch[number:])
+            except Deferred:
+                draft.is_closed = True
+                return batch[number:]
             if decision is not None:
                 draft.add(decision)
                 if draft.is_full:
@@ -93,12 +101,19 @@ class Drafter:
     async def decide_one(
         self, pending: Pending, desk: Desk, speculation: Speculation, rest: Sequence[Pending]
     ) -> Decision | None:
-        """Return a command's decision; None when it has been answered because there can be none."""
+        """
+        Return a command's decision; None when it has been answered because there can be none.
+
+        Raises:
+            Deferred: What it rests on is on its way to the log, and has to be there first.
+        """
         while True:
             try:
                 return desk.decide(pending, speculation)
             except Missing as missing:
                 await self._load(missing.keys, rest, desk, speculation)
+            except Deferred:
+                raise
             except Exception as error:
                 pending.settle(Answer(pending.stream, error=foreseen_error(pending, error)))
                 return None
@@ -110,7 +125,9 @@ class Drafter:
         lacking = dict.fromkeys(keys)
         for pending in rest:
             lacking.update(_lacking(pending, desk, speculation))
+        failpoint("pipeline.before_load")
         await self._loader.load(self._partition, lacking, speculation.loaded)
+        failpoint("pipeline.after_load")
 
 
 def _lacking(pending: Pending, desk: Desk, speculation: Speculation) -> dict[StreamKey, None]:

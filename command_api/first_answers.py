@@ -10,7 +10,7 @@ from event_store.log import EventLog, Outcome
 from infra.telemetry import log
 from schemas import Event
 from schemas.envelope import RecordedEvent
-from schemas.errors import ServiceError
+from schemas.errors import ServiceError, StreamsUnreadable, UnknownEvent
 from schemas.position import position_of
 from schemas.registry import Registry
 
@@ -38,26 +38,25 @@ class FirstAnswers:
             for pending, outcome in together:
                 pending.settle(self._first_answer(partition, outcome, events))
 
-    async def _events(
-        self, partition: int, together: Sequence[Repeated]
-    ) -> Mapping[int, tuple[RecordedEvent, Sequence[Event]]]:
-        """Return the events that commands had led to, as stored and as read today, by position."""
+    async def _events(self, partition: int, together: Sequence[Repeated]) -> Mapping[int, RecordedEvent]:
+        """Return the events that commands had led to, by position."""
         wanted = {position for _, outcome in together for position in _positions(outcome)}
         if not wanted:
             return {}
-        stored = await self._log.read_range(partition, min(wanted), max(wanted))
-        decode = self._registry.decode
-        return {
-            event.position: (event, decode(event.type, event.schema_version, event.data))
-            for event in stored
-            if event.position in wanted
-        }
+        tenants = {pending.tenant for pending, _ in together}
+        stored = await self._log.read_range(partition, min(wanted), max(wanted), tenants=tenants)
+        return {event.position: event for event in stored if event.position in wanted}
 
-    @staticmethod
-    def _first_answer(
-        partition: int, outcome: Outcome, events: Mapping[int, tuple[RecordedEvent, Sequence[Event]]]
-    ) -> Answer:
+    def _first_answer(self, partition: int, outcome: Outcome, events: Mapping[int, RecordedEvent]) -> Answer:
         own = [events[position] for position in _positions(outcome)]
+        facts: list[Event] = []
+        for event in own:
+            try:
+                facts.extend(self._registry.decode(event.type, event.schema_version, event.data))
+            except UnknownEvent as error:
+                log.error("first answer unreadable", stream=event.stream, error=str(error))
+                unreadable = StreamsUnreadable(event.stream, error.type, error.schema_version)
+                return Answer(outcome.stream, error=unreadable)
         return Answer(
             outcome.stream,
             outcome.version,
@@ -66,9 +65,9 @@ class FirstAnswers:
                 AppendedEvent(
                     event.id, event.type, event.schema_version, event.stream, event.version, event.data
                 )
-                for event, _ in own
+                for event in own
             ],
-            [today for _, decoded in own for today in decoded],
+            facts,
             replayed=True,
         )
 

@@ -1,17 +1,17 @@
 """
 Atomic groups: commands that are decided in order on each other's events, and appended together or not at all.
 
-Each command stays an append of its own, with its own key and metadata. One of them leads: it carries the
-checks of the whole group, and every other one builds on a stream that it writes, so when the leader is not
+Each command stays an append of its own, with its own key and metadata. One of them leads: it carries the checks and
+conditions of the whole group, and every other one builds on a stream that it writes, so when the leader is not
 appended none is. Keys are looked up first, as a key that is bound already would break the group apart.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from command_api.deciding import Decision
+from command_api.deciding import Decision, checks_of, conditions_of
 from command_api.pending import Group, Pending
-from event_store.log import Append, Check, Expect
+from event_store.log import Append, Check, Condition, Expect
 
 
 def key_checks(group: Group) -> tuple[Sequence[Pending], Sequence[Append]]:
@@ -37,15 +37,14 @@ def bind_together(decisions: Sequence[Decision]) -> Sequence[Decision]:
         return decisions
     leader = writing[0]
     stream = next(iter(leader.written))
-    checks = [Check(name, version) for name, version in _versions_before(decisions).items()]
-    ordered = [_with_checks(leader, checks)]
+    ordered = [_requiring(leader, checks_of(_versions_before(decisions)), _conditions(decisions))]
     version = leader.written[stream].version
     for decision in decisions:
         if decision is leader:
             continue
         lead = Check(stream, version)
         own = decision.append.checks if decision.written else ()
-        ordered.append(_with_checks(decision, [lead, *(check for check in own if check.stream != stream)]))
+        ordered.append(_requiring(decision, [lead, *(check for check in own if check.stream != stream)]))
         if stream in decision.written:
             version = decision.written[stream].version
     return ordered
@@ -62,9 +61,15 @@ def _versions_before(decisions: Sequence[Decision]) -> dict[str, int]:
 
 def refusal_of(decisions: Sequence[Decision], refused: Decision) -> Decision:
     """Return a group's refusal as a check of all that led to it, at the versions before the group."""
-    before = _versions_before([*decisions, refused])
-    return _with_checks(refused, [Check(stream, version) for stream, version in before.items()])
+    group = [*decisions, refused]
+    return _requiring(refused, checks_of(_versions_before(group)), _conditions(group))
 
 
-def _with_checks(decision: Decision, checks: Sequence[Check]) -> Decision:
-    return replace(decision, append=replace(decision.append, checks=checks))
+def _conditions(decisions: Sequence[Decision]) -> Sequence[Condition]:
+    """Return what the group expects of all tags that it looked at; each was seen before the group's own events."""
+    seen = {tag: position for decision in decisions for tag, position in decision.seen_tags.items()}
+    return conditions_of(seen)
+
+
+def _requiring(decision: Decision, checks: Sequence[Check], conditions: Sequence[Condition] = ()) -> Decision:
+    return replace(decision, append=replace(decision.append, checks=checks, conditions=conditions))

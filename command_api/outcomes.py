@@ -12,7 +12,7 @@ from command_api.state_cache import StateCache
 from event_store.log import Append, EventLog, Outcome
 from infra.failpoints import failpoint
 from infra.telemetry import Histogram, log, span
-from schemas.errors import EpochChanged, OutcomeUnknown, ServiceError, StoreUnavailable, TooLarge
+from schemas.errors import EpochChanged, OutcomeUnknown, ServiceError, StoreUnavailable, TooLarge, Unavailable
 
 STORE_ATTEMPTS_MAX = 3
 STORE_PAUSE_SECONDS = 0.05
@@ -49,7 +49,7 @@ class Appender:
         Return what became of each append.
 
         Raises:
-            EpochChanged, StoreUnavailable, TooLarge: Nothing was written.
+            EpochChanged, TooLarge, Unavailable: Nothing was written.
         """
         if not appends:
             return ()
@@ -69,6 +69,10 @@ class Appender:
                     await asyncio.sleep(STORE_PAUSE_SECONDS * attempt)
                 except NOTHING_WRITTEN:
                     raise
+                except Unavailable:  # of what some of the appends need besides the log: keys, for instance
+                    if len(appends) == 1:
+                        raise
+                    return [FailedTogether() for _ in appends]
                 except Exception as error:
                     log.error("append failed", partition=partition, commands=len(appends), exc_info=error)
                     found = await self._find_out(partition, appends)

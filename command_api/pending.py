@@ -43,12 +43,15 @@ class Pending:
     count = 1
     """How many commands it is."""
 
-    def __init__(self, request: CommandRequest, ticket: Ticket, decider: Decider[Any]) -> None:
+    def __init__(
+        self, request: CommandRequest, ticket: Ticket, decider: Decider[Any], secret: bytes | None = None
+    ) -> None:
+        """`secret` is the system's, where the command has personal fields; see `key_of`."""
         self.request, self.ticket, self.decider = request, ticket, decider
         self.tenant = request.tenant
         self.stream = request.command.stream
         self.size = request.size
-        self.key: IdempotencyKey | None = key_of(request)
+        self.key: IdempotencyKey | None = key_of(request, secret)
         self.streams: Sequence[str] | None = None
         """The streams that the command's fields tell the decision needs, its own first; asked for once."""
         self.attempts = 0

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from command_api.batch import BatchRunner, Sent
 from command_api.decider import Rules
@@ -20,11 +21,14 @@ from command_api.outcomes import SETTLE_SECONDS_MAX, Appender
 from command_api.pending import Group, Pending, Ticket
 from command_api.queue import TENANT_COMMANDS_MAX, Item, TenantQueues, commands_of
 from command_api.requests import Answer, CommandRequest
+from command_api.saved_states import EVENTS_BETWEEN, StateForms, StateSaver
 from command_api.settling import Settler
 from command_api.state_cache import StateCache
 from event_store.log import EventLog
+from event_store.sealing import Sealer
 from infra.telemetry import log
 from schemas.errors import OutcomeUnknown, Overloaded, ServiceError
+from schemas.personal import find_personal
 from schemas.registry import Registry
 
 BATCH_COMMANDS_MAX = 256
@@ -48,14 +52,27 @@ class Pipeline:
         rules: Rules,
         registry: Registry,
         *,
+        sealer: Sealer | None = None,
         clock: Clock = utc_now,
         batch_commands_max: int = BATCH_COMMANDS_MAX,
         tenant_commands_max: int = TENANT_COMMANDS_MAX,
         settle_seconds_max: float = SETTLE_SECONDS_MAX,
+        events_between_saves: int = EVENTS_BETWEEN,
     ) -> None:
+        """
+        Make a pipeline.
+
+        `sealer` is what `event_log` seals personal fields with, if it does; see event_store/sealed_log.py.
+
+        Raises:
+            BadDefinition: A decider's states cannot be saved.
+        """
         self._log, self._rules = event_log, rules
+        self._sealer, self._personal = sealer, registry.personal_commands
         self._cache = StateCache()
-        self._loader = StateLoader(event_log, rules, registry, self._cache)
+        forms = StateForms(rules)
+        self._saver = StateSaver(event_log, forms, events_between=events_between_saves)
+        self._loader = StateLoader(event_log, rules, registry, self._cache, forms, self._saver)
         self._appender = Appender(event_log, self._cache, settle_seconds_max=settle_seconds_max)
         self._first_answers = FirstAnswers(event_log, registry)
         self._clock = clock
@@ -67,7 +84,11 @@ class Pipeline:
     async def submit(self, request: CommandRequest) -> Answer:
         """Carry out one command, and return what became of it."""
         ticket = Ticket(1)
-        pending = Pending(request, ticket, self._rules.of(request.command))
+        try:
+            secret = await self._secret_for(request) if self._sealer is not None else None
+        except ServiceError as error:
+            return Answer(request.command.stream, error=error)
+        pending = Pending(request, ticket, self._rules.of(request.command), secret)
         refused = await self._enqueue([pending])
         if refused is not None:
             return refused
@@ -86,12 +107,28 @@ class Pipeline:
         if not requests:
             return ()
         ticket = Ticket(len(requests))
-        pendings = [Pending(request, ticket, self._rules.of(request.command)) for request in requests]
+        try:
+            secrets = [await self._secret_for(request) for request in requests] if self._sealer else ()
+        except ServiceError as error:
+            return [Answer(request.command.stream, error=error) for request in requests]
+        pendings = [
+            Pending(request, ticket, self._rules.of(request.command), secret)
+            for request, secret in zip_longest(requests, secrets)
+        ]
         refused = await self._enqueue([Group(pendings, ticket)] if atomic else pendings)
         if refused is not None:
             return [refused] * len(requests)
         await ticket.done
         return [pending.answer for pending in pendings if pending.answer is not None]
+
+    async def _secret_for(self, request: CommandRequest) -> bytes | None:
+        """Return what a request's fingerprint is made with, where it could give personal data away."""
+        if request.key is None or self._sealer is None:
+            return None
+        fields = self._personal.get(type(request.command))
+        if fields is None or not find_personal(fields, request.command.model_dump_json()):
+            return None
+        return await self._sealer.ring.fingerprint_secret()
 
     async def _enqueue(self, items: Sequence[Item]) -> Answer | None:
         """Queue items of one tenant; an answer comes back at once when that cannot be."""
@@ -112,7 +149,7 @@ class Pipeline:
                 partition,
                 Drafter(partition, self._loader, lambda now: Desk(self._rules, now), self._clock),
                 self._appender,
-                Settler(partition, self._cache, self._first_answers),
+                Settler(partition, self._cache, self._first_answers, self._saver),
                 self._cache,
             )
             queues = TenantQueues(tenant_commands_max=self._tenant_commands_max)
@@ -124,6 +161,7 @@ class Pipeline:
         """Take nothing more, finish what waits within a bound, and answer the rest all the same."""
         self._closing = True
         await asyncio.gather(*(worker.close(drain_seconds_max) for worker in self._workers.values()))
+        await self._saver.close()
 
 
 class Worker:

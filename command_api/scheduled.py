@@ -8,6 +8,7 @@ partition, and not before the workflow has taken up everything that was recorded
 backlog of ours holds back may be the very event that would have forgotten it. When that is, `timekeeper.py` knows.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from command_api.requests import Answer, CommandRequest
+from command_api.sealed_commands import Scheduled, SealedCommands
 from command_api.workflow import Workflow
 from command_api.workflow_carrier import Sender
 from command_api.workflow_rounds import Timer
@@ -33,6 +35,9 @@ DUE_MAX = 500
 """Timers that are fired together."""
 POSTPONE_SECONDS_MIN, POSTPONE_SECONDS_MAX = 0.5, 300.0
 ERROR_CHARACTERS_MAX = 500
+SEEN_SECONDS_MAX = 3.0
+"""How old a look at what is due may be when its commands are sent: less than a lease lasts. A process that stood still
+meanwhile looks again, as another may have forgotten these timers."""
 
 FIRED = Counter("everfold_scheduled_commands_total", "Scheduled commands sent", ["workflow", "outcome"])
 
@@ -52,11 +57,32 @@ class Due(NamedTuple):
     traceparent: str | None
 
 
+class Row(NamedTuple):
+    """A scheduled command as it is written."""
+
+    tenant: str
+    key: str
+    due_at: datetime
+    command: str
+    fields: bytes
+    step: str
+    causation_id: str
+    correlation_id: str
+    traceparent: str | None
+
+
 class ScheduledCommands:
     """One workflow's timers in one partition."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", namespace: str, workflow: str, partition: int) -> None:
-        self._pool, self._place = pool, (partition, workflow)
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[Any]",
+        namespace: str,
+        workflow: str,
+        partition: int,
+        sealed: SealedCommands | None = None,
+    ) -> None:
+        self._pool, self._place, self._sealed = pool, (partition, workflow), sealed
         self._sql = partial(load_sql, "command_api", namespace=namespace)
 
     async def write(self, connection: Connection, timers: Mapping[tuple[str, str], Timer | None]) -> None:
@@ -68,12 +94,24 @@ class ScheduledCommands:
             )
         rows = [_row(place, timer) for place, timer in timers.items() if timer is not None]
         if rows:
+            if self._sealed is not None:
+                rows = await self._seal(rows, self._sealed)
             await connection.execute(self._sql("sql/schedule.sql"), *self._place, *zip(*rows, strict=True))
 
     async def due(self, now: datetime, *, up_to_date: bool) -> Sequence[Due]:
         """Return timers to be fired; `up_to_date`: the workflow has taken up everything before `now`."""
         rows = await self._pool.fetch(self._sql("sql/due.sql"), *self._place, now, up_to_date, DUE_MAX)
-        return [Due(*row) for row in rows]
+        due = [Due(*row) for row in rows]
+        if self._sealed is None:
+            return due
+        opened = await self._sealed.open([_sealable(timer) for timer in due])
+        return [timer._replace(fields=fields) for timer, fields in zip(due, opened, strict=True)]
+
+    @staticmethod
+    async def _seal(rows: Sequence[Row], sealed: SealedCommands) -> list[Row]:
+        """Seal the personal fields of rows that are to be written."""
+        fields = await sealed.seal([Scheduled(row.tenant, row.command, row.step, row.fields) for row in rows])
+        return [row._replace(fields=one) for row, one in zip(rows, fields, strict=True)]
 
     async def fired(self, timers: Sequence[Due]) -> None:
         """Forget timers that have done their work."""
@@ -89,9 +127,13 @@ class ScheduledCommands:
         await self._pool.execute(self._sql("sql/postpone.sql"), *self._place, *zip(*rows, strict=True))
 
 
-def _row(place: tuple[str, str], timer: Timer) -> tuple[Any, ...]:
+def _sealable(due: Due) -> Scheduled:
+    return Scheduled(due.tenant, due.command, due.idempotency_key, due.fields)
+
+
+def _row(place: tuple[str, str], timer: Timer) -> Row:
     command, cause = timer.schedule.command, timer.cause
-    return (
+    return Row(
         *place,
         timer.schedule.at,
         command.command_name,
@@ -120,8 +162,12 @@ class Firing:
     sender: Sender
     registry: Registry
 
-    async def fire(self, due: Sequence[Due]) -> None:
-        """Send scheduled commands together; forget those that were answered, try the others later."""
+    async def fire(self, due: Sequence[Due], *, seen_at: float) -> bool:
+        """
+        Send scheduled commands together; forget those that were answered, try the others later.
+
+        False: what was seen at `seen_at`, by the monotonic clock, is too old, and nothing was sent.
+        """
         requests: list[tuple[Due, CommandRequest]] = []
         failed: list[tuple[Due, ServiceError]] = []
         for timer in due:
@@ -130,6 +176,8 @@ class Firing:
             except ServiceError as error:
                 failed.append((timer, error))
         failpoint("scheduled.before_send")
+        if time.monotonic() - seen_at > SEEN_SECONDS_MAX:
+            return False
         answered = []
         for timer, answer in await self._send(requests):
             self._note(timer, answer)
@@ -147,6 +195,7 @@ class Firing:
                 workflow=self.workflow.name, commands=len(failed), error=_words(failed[0][1]),
             )  # fmt: skip
             await self.timers.postpone(failed)
+        return True
 
     async def _send(self, requests: Sequence[tuple[Due, CommandRequest]]) -> list[tuple[Due, Answer]]:
         commands = [request for _, request in requests]

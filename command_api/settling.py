@@ -10,9 +10,11 @@ from command_api.outcomes import FailedTogether, Result
 from command_api.pending import Pending
 from command_api.queue import Item
 from command_api.requests import Answer
+from command_api.saved_states import StateSaver
 from command_api.state_cache import StateCache
 from event_store.log import Answer as Verdict
 from event_store.log import Outcome
+from infra.failpoints import failpoint
 from schemas.errors import ConcurrentUpdate, IdempotencyKeyReused, ServiceError
 from schemas.position import position_of
 
@@ -22,11 +24,15 @@ ATTEMPTS_MAX = 16
 class Settler:
     """Answers the commands of one partition."""
 
-    def __init__(self, partition: int, cache: StateCache, first_answers: FirstAnswers) -> None:
+    def __init__(
+        self, partition: int, cache: StateCache, first_answers: FirstAnswers, saver: StateSaver
+    ) -> None:
         self._partition, self._cache, self._first_answers = partition, cache, first_answers
+        self._saver = saver
 
     async def settle(self, decisions: Sequence[Decision], outcomes: Sequence[Result]) -> Sequence[Pending]:
         """Answer what the log has decided, and return the commands that have to be decided again; see `keep`."""
+        failpoint("pipeline.before_answer")
         again: list[Pending] = []
         repeated: list[tuple[Pending, Outcome]] = []
         for decision, outcome in zip(decisions, outcomes, strict=True):
@@ -61,7 +67,11 @@ class Settler:
         """Take over what a stored decision led to."""
         self._cache.move_mark(self._partition, outcome.commit)
         for stream, known in decision.written.items():
-            self._cache.put(self._partition, (decision.pending.tenant, stream), known)
+            key = (decision.pending.tenant, stream)
+            self._cache.put(self._partition, key, known)
+            self._saver.grown(self._partition, key, decision.seen[stream], known, outcome.commit)
+        if decision.tags:
+            self._cache.doubt([(decision.pending.tenant, tag) for tag in decision.tags])
 
     def _answer(self, decision: Decision, outcome: Outcome) -> None:
         pending = decision.pending
@@ -79,9 +89,9 @@ class Settler:
         )
 
     def doubt(self, decision: Decision) -> None:
-        """Have the streams that a decision was made on looked at again before the next."""
+        """Have the streams and tags that a decision was made on looked at again before the next."""
         tenant = decision.pending.tenant
-        self._cache.doubt([(tenant, stream) for stream in decision.seen])
+        self._cache.doubt([(tenant, name) for name in (*decision.seen, *decision.seen_tags)])
 
     def error(self, pending: Pending, error: ServiceError, outcome: Outcome | None = None) -> Answer:
         """Return an error as the answer to a command, with what the log said of it."""

@@ -1,8 +1,8 @@
 """
 Knows when the next timer is due, over all workflows and partitions that this process holds.
 
-It asks the database, once a second at most when nothing is near, and is woken when a timer is set. A member that
-cannot fire its timers now keeps nobody else's from being fired.
+It asks the database, once a second at most when nothing is near, and is woken when a timer is set that is due before
+it would look again. A member that cannot fire its timers now keeps nobody else's from being fired.
 """
 
 import asyncio
@@ -57,9 +57,10 @@ class Timekeeper:
         if self._members.get((member.partition, member.workflow_name)) is member:
             del self._members[member.partition, member.workflow_name]
 
-    def changed(self) -> None:
-        """Look again: a timer was set that may be nearer than the others."""
-        self._wake.set()
+    def set_for(self, seconds: float) -> None:
+        """Take note that a timer was set that is due in so many seconds: look again, if that is soon."""
+        if seconds < LOOK_SECONDS_MAX:
+            self._wake.set()
 
     async def run(self) -> None:
         """Fire timers until cancelled, through whatever goes wrong."""

@@ -1,5 +1,5 @@
 """
-What a workflow is: pure reactions to events, which send commands, set timers, and learn the outcomes.
+What a workflow is: pure reactions to events, which send commands, set timers, tell others, and learn the outcomes.
 
 A reaction is a generator. It yields a list of steps and is sent the list of their outcomes; what it yields
 next may rest on them. The runner (`workflow_runner.py`) advances the reactions of a whole feed batch together, so
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from schemas import Command, Event
-from schemas.errors import ServiceError
+from schemas import Command, Event, Notice
+from schemas.errors import BadDefinition, ServiceError
+from schemas.personal import personal_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,17 @@ class Unschedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """
+    A message to the outside world, delivered at least once, always with the same de-duplication key.
+
+    It leaves once the reaction has ended and its page is committed; what becomes of it is not told to the workflow.
+    """
+
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """The events of a stream, of the types given (all when empty). Its outcome is an `Outcome`."""
 
@@ -64,7 +76,7 @@ class Outcome(NamedTuple):
         return self.error is None
 
 
-Step = Send | Schedule | Unschedule | Read
+Step = Send | Schedule | Unschedule | Tell | Read
 Reaction = Generator[Sequence[Step], Sequence[Outcome], None]
 
 
@@ -105,14 +117,16 @@ class Workflow:
     """
     A process manager: what should follow from events, across streams and time.
 
-    `commands` lists what it may send: the runner refuses anything else. `key` names what must be handled one
-    after the other: reactions with the same key run in order, others side by side.
+    `commands` lists what it may send, `notices` what it may tell: the runner refuses anything else. `key` names what
+    must be handled one after the other: reactions with the same key run in order, others side by side.
     """
 
     abstract: ClassVar[bool] = True
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    """Raised with a fix: what could not be reacted to under a lower version is taken up again by itself."""
     commands: ClassVar[tuple[type[Command], ...]] = ()
+    notices: ClassVar[tuple[type[Notice], ...]] = ()
     since_beginning: ClassVar[bool] = False
     """Whether it begins with the log's first event also when it joins a domain whose workflows have run before;
     by default it then begins at the head, so as not to act on all of history."""
@@ -126,6 +140,13 @@ class Workflow:
             for name in dir(cls)
             for event in getattr(getattr(cls, name, None), "__everfold_on__", ())
         }
+        for notice in cls.notices:
+            if not (notice.channel and notice.type):
+                raise BadDefinition(notice.__name__, "is told to nobody: give it a channel and a type")
+            if personal_fields(notice) is not None:
+                raise BadDefinition(
+                    notice.__name__, "has personal fields, and what has left cannot be erased"
+                )
 
     @classmethod
     def from_environment(cls, environment: Any) -> "Workflow":

@@ -172,10 +172,10 @@ class PipelineCarrier:
             async for recorded in self._log.read_stream(
                 request.trigger.tenant, step.stream, until_position=until
             ):
-                if not step.types or recorded.type in step.types:
-                    events.extend(
-                        self._registry.decode(recorded.type, recorded.schema_version, recorded.data)
-                    )
+                today = self._registry.today(recorded.type, recorded.schema_version)
+                if not step.types or today is None or not today.isdisjoint(step.types):
+                    facts = self._registry.decode(recorded.type, recorded.schema_version, recorded.data)
+                    events.extend(fact for fact in facts if not step.types or fact.type in step.types)
         except StoreUnavailable:
             raise
         except ServiceError as error:

@@ -11,12 +11,15 @@ from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, cast
 
-from command_api.workflow import Outcome, Reaction, Schedule, Send, Step, Trigger, Unschedule, Workflow
+from command_api.workflow import Outcome, Reaction, Schedule, Send, Step, Tell, Trigger, Unschedule, Workflow
+from schemas import Notice
 from schemas.envelope import Metadata, RecordedEvent
 from schemas.errors import BadDefinition, ServiceError
 
 STEPS_MAX = 1_000_000
 """More than this is a reaction that never ends."""
+LEFT_FOR_COMMIT = (Schedule, Unschedule, Tell)
+"""Steps that are only written, in the transaction that moves the checkpoint."""
 
 
 class Cause(NamedTuple):
@@ -76,6 +79,14 @@ class Timer(NamedTuple):
     number: int
 
 
+class Message(NamedTuple):
+    """What the outside world is to be told, with what it was caused by."""
+
+    notice: Notice
+    cause: Cause
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """An event whose reaction failed, or that waits behind one of its key: then there is no error."""
@@ -91,6 +102,8 @@ class Effects:
 
     timers: dict[tuple[str, str], Timer | None] = field(default_factory=dict)
     """By tenant and key; None: to be forgotten."""
+    messages: list[Message] = field(default_factory=list)
+    """Of reactions that have ended; one that failed has told nothing yet."""
     set_aside: list[SetAside] = field(default_factory=list)
     done: list[Take] = field(default_factory=list)
 
@@ -103,6 +116,7 @@ class _Running:
     steps: Sequence[Step] = ()
     first: int = 0
     """The number of the first of `steps` in the reaction."""
+    messages: Sequence[Message] = ()
 
 
 class Rounds:
@@ -163,6 +177,7 @@ class Rounds:
             self._refuse_undeclared(running)
         except StopIteration:
             self._effects.done.append(running.take)
+            self._effects.messages.extend(running.messages)
             return False
         except Exception as error:
             self._end(running, error)
@@ -181,7 +196,13 @@ class Rounds:
 
     def _refuse_undeclared(self, running: _Running) -> None:
         for step in running.steps:
-            if isinstance(step, Send | Schedule) and not isinstance(step.command, self._commands):
+            if isinstance(step, Tell):
+                if not isinstance(step.notice, self._workflow.notices):
+                    raise BadDefinition(
+                        f"workflow {self._workflow.name}",
+                        f"does not declare {type(step.notice).__name__} in `notices`",
+                    )
+            elif isinstance(step, (Send, Schedule)) and not isinstance(step.command, self._commands):
                 raise BadDefinition(
                     f"workflow {self._workflow.name}",
                     f"does not declare {step.command.command_name} in `commands`",
@@ -198,7 +219,7 @@ class Rounds:
             Request(running.take.cause, running.take.trigger, number, step)
             for running in self._running
             for number, step in enumerate(running.steps, running.first)
-            if not isinstance(step, Schedule | Unschedule)
+            if not isinstance(step, LEFT_FOR_COMMIT)
         ]
         outcomes = iter(await self._carrier.carry(requests) if requests else ())
         turn, self._running = self._running, []
@@ -220,6 +241,9 @@ class Rounds:
                 yield Outcome()
             elif isinstance(step, Unschedule):
                 self._effects.timers[tenant, step.key] = None
+                yield Outcome()
+            elif isinstance(step, Tell):
+                running.messages = (*running.messages, Message(step.notice, running.take.cause, number))
                 yield Outcome()
             else:
                 yield next(outcomes)

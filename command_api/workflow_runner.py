@@ -9,23 +9,28 @@ projections, which knows nothing of workflows.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from command_api.scheduled import DUE_MAX, Firing, ScheduledCommands
+from command_api.outgoing import write_messages
+from command_api.scheduled import DUE_MAX, SEEN_SECONDS_MAX, Due, Firing, ScheduledCommands
+from command_api.sealed_commands import SealedCommands
 from command_api.timekeeper import Timekeeper
 from command_api.workflow import Trigger, Workflow
 from command_api.workflow_carrier import PipelineCarrier, Sender
 from command_api.workflow_rounds import Cause, Effects, Rounds, Take
 from command_api.workflow_store import Loaded, WorkflowStore
-from event_store.checkpoints import Checkpoint, Checkpoints
+from event_store.checkpoints import Checkpoint, Checkpoints, Connection
 from event_store.consumer import Held, Member, recorded_at_of
 from event_store.feed import until
 from event_store.log import EventLog, Page
+from event_store.role import STANDS_STILL
+from event_store.sealing import Sealer
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
 from schemas import Event
@@ -50,6 +55,10 @@ class Surroundings:
     namespace: str
     checkpoints: Checkpoints
     timekeeper: Timekeeper
+    sealer: Sealer | None = None
+    """What personal fields of scheduled commands are sealed with."""
+    told: Callable[[], None] = lambda: None
+    """Called when messages to the outside world are committed."""
 
 
 class WorkflowMember(Member):
@@ -59,16 +68,18 @@ class WorkflowMember(Member):
         self.workflow, self.workflow_name, self.partition = workflow, workflow.name, partition
         self.checkpoint = Checkpoint(KIND, workflow.name, partition)
         self._around = around
-        self._store = WorkflowStore(around.pool, around.namespace, workflow.name, partition)
-        self._timers = ScheduledCommands(around.pool, around.namespace, workflow.name, partition)
+        self._store = WorkflowStore(around.pool, around.namespace, workflow, partition)
+        sealed = None if around.sealer is None else SealedCommands(around.sealer, around.registry)
+        self._timers = ScheduledCommands(around.pool, around.namespace, workflow.name, partition, sealed)
         self._firing = Firing(workflow, self._timers, around.sender, around.registry)
         self._busy = asyncio.Lock()
         """Pages, timers and released events take turns, so that no timer overtakes the event that forgets it."""
+        self._concerned: dict[tuple[str, int], bool] = {}
         around.timekeeper.join(self)
 
     def idle(self, page: Page) -> bool:
-        """Say whether the workflow reacts to nothing in a page."""
-        return not any(event.type in self.workflow.reactions for event in page.events)
+        """Say whether the workflow reacts to nothing in a page, and this program knows all of it."""
+        return not any(map(self._concerns, page.events))
 
     async def take(self, page: Page) -> None:
         """
@@ -91,7 +102,7 @@ class WorkflowMember(Member):
         """Return the events that the workflow reacts to, up to the first that this program does not know."""
         decoded: list[Decoded] = []
         for event in page.events:
-            if event.type in self.workflow.reactions:
+            if self._concerns(event):
                 try:
                     facts = self._around.registry.decode(event.type, event.schema_version, event.data)
                 except UnknownEvent as unknown:
@@ -99,21 +110,40 @@ class WorkflowMember(Member):
                 decoded.append((event, facts))
         return decoded, None
 
+    def _concerns(self, event: RecordedEvent) -> bool:
+        """Say whether the workflow may react to a stored event: to what it is read as today, or it is not known."""
+        place = event.type, event.schema_version
+        concerned = self._concerned.get(place)
+        if concerned is None:
+            today = self._around.registry.today(*place)
+            concerned = today is None or not today.isdisjoint(self.workflow.reactions)
+            self._concerned[place] = concerned
+        return concerned
+
     async def _take(self, page: Page, decoded: Sequence[Decoded]) -> None:
-        effects, noted = Effects(), set[int]()
+        effects, noted, now = Effects(), set[int](), None
         if decoded:
             loaded = await self._store.load(decoded[0][0].position, decoded[-1][0].position)
+            now = loaded.now
             with span("workflow", workflow=self.workflow_name, partition=self.partition, events=len(decoded)):
                 effects, noted = await self._react(list(self._takes(decoded, loaded.now)), loaded)
         failpoint("workflow.before_commit")
         pool, checkpoints = self._around.pool, self._around.checkpoints
         async with pool.acquire() as connection, connection.transaction():
-            await self._timers.write(connection, effects.timers)
-            await self._store.write(connection, effects, sorted(noted))
+            await self._write(connection, effects, noted)
             await checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
         self.checkpoint.mark = page.end
         failpoint("workflow.after_commit")
-        self._note(effects)
+        self._note(effects, now)
+
+    async def _write(self, connection: Connection, effects: Effects, noted: Set[int]) -> None:
+        """Write what reactions leave behind, in the connection's transaction."""
+        await self._timers.write(connection, effects.timers)
+        if effects.messages:
+            await write_messages(
+                connection, self._around.namespace, self.partition, self.workflow_name, effects.messages
+            )
+        await self._store.write(connection, effects, sorted(noted))
 
     def _takes(self, decoded: Sequence[Decoded], now: datetime) -> Iterator[Take]:
         for event, facts in decoded:
@@ -139,9 +169,13 @@ class WorkflowMember(Member):
             noted = noted | {take.cause.recorded.position for take in takes}
         return effects, noted
 
-    def _note(self, effects: Effects) -> None:
-        if effects.timers:
-            self._around.timekeeper.changed()
+    def _note(self, effects: Effects, now: datetime | None) -> None:
+        """Tell whom it concerns what was committed; `now`: when what was taken up was."""
+        due = [timer.schedule.at for timer in effects.timers.values() if timer is not None]
+        if due and now is not None:
+            self._around.timekeeper.set_for((min(due) - now).total_seconds())
+        if effects.messages:
+            self._around.told()
         if effects.done:
             REACTIONS.labels(self.workflow_name, "done").inc(len(effects.done))
         for aside in effects.set_aside:
@@ -161,11 +195,19 @@ class WorkflowMember(Member):
             while True:
                 head = await self._around.event_log.head(self.partition)
                 up_to_date = head is None or self.checkpoint.mark.position >= head.last_position
-                due = await self._timers.due(now, up_to_date=up_to_date)
-                if due:
-                    await self._firing.fire(due)
+                due = await self._see_due(now, up_to_date=up_to_date)
+                if due and not await self._firing.fire(due, seen_at=time.monotonic()):
+                    return False
                 if len(due) < DUE_MAX:
                     return up_to_date
+
+    async def _see_due(self, now: datetime, *, up_to_date: bool) -> Sequence[Due]:
+        """Return what is due; asked again where this process may have stood still while it was asked."""
+        asked_at = time.monotonic()
+        due = await self._timers.due(now, up_to_date=up_to_date)
+        if time.monotonic() - asked_at > SEEN_SECONDS_MAX:
+            due = await self._timers.due(now, up_to_date=up_to_date)
+        return due
 
     async def take_released(self) -> bool:
         """Take up set-aside events that an operator lets go on, key by key, oldest first."""
@@ -189,11 +231,12 @@ class WorkflowMember(Member):
             ]
             loaded = loaded._replace(held=loaded.held - places)
             effects, noted = await self._react(takes, loaded)
+            failpoint("released.before_commit")
             async with self._around.pool.acquire() as connection, connection.transaction():
+                await self._store.hold(connection, self.checkpoint)
                 await self._store.unpark(connection, effects.done, sorted(places))
-                await self._timers.write(connection, effects.timers)
-                await self._store.write(connection, effects, sorted(noted))
-            self._note(effects)
+                await self._write(connection, effects, noted)
+            self._note(effects, loaded.now)
             return True
 
     async def close(self) -> None:
@@ -215,5 +258,6 @@ class WorkflowMembers:
         """Return a member for each workflow."""
         return [WorkflowMember(workflow, partition, self._around) for workflow in self._workflows]
 
-    async def epoch_changed(self, member: Member) -> None:
-        """Nothing is done again by itself: the workflow stands still, and its status says why."""
+    async def epoch_changed(self, member: Member) -> str:
+        """Say what people must do: its effects may be lost as well, so the workflow stands still."""
+        return STANDS_STILL

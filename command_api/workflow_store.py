@@ -16,7 +16,7 @@ import orjson
 from command_api.workflow import Workflow
 from command_api.workflow_answers import Notes
 from command_api.workflow_rounds import Effects, SetAside, Take
-from event_store.checkpoints import Connection
+from event_store.checkpoints import Checkpoint, Connection
 from infra.sql import load_sql
 from schemas.envelope import CommitMark
 
@@ -44,8 +44,9 @@ class Parked(NamedTuple):
 class WorkflowStore:
     """One workflow's rows in one partition."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", namespace: str, workflow: str, partition: int) -> None:
-        self._pool, self._workflow, self._partition = pool, workflow, partition
+    def __init__(self, pool: "asyncpg.Pool[Any]", namespace: str, workflow: Workflow, partition: int) -> None:
+        self._pool, self._partition = pool, partition
+        self._workflow, self._version = workflow.name, workflow.version
         self._sql = partial(load_sql, "command_api", namespace=namespace)
 
     async def load(self, first: int, last: int) -> Loaded:
@@ -85,13 +86,29 @@ class WorkflowStore:
                     *place, event.stream, event.id, event.type, event.schema_version, _words(aside.error),
                 )  # fmt: skip
         await connection.execute(
-            self._sql("sql/park.sql"), self._partition, self._workflow, *zip(*rows.values(), strict=True)
-        )
+            self._sql("sql/park.sql"),
+            self._partition, self._workflow, *zip(*rows.values(), strict=True), self._version,
+        )  # fmt: skip
 
     async def released(self) -> Sequence[Parked]:
         """Return the events of keys that an operator lets go on: the first of the key has no error any more."""
         rows = await self._pool.fetch(self._sql("sql/released.sql"), self._partition, self._workflow)
         return [Parked((row["tenant"], row["key"]), row["position"]) for row in rows]
+
+    async def hold(self, connection: Connection, checkpoint: Checkpoint) -> None:
+        """
+        Keep the checkpoint where it is until the end of the connection's transaction.
+
+        Raises:
+            Fenced: Somebody else has moved it; the transaction must not be committed.
+        """
+        mark = checkpoint.mark
+        held = await connection.fetchrow(
+            self._sql("sql/hold_checkpoint.sql"),
+            self._workflow, self._partition, mark.position, mark.hash, checkpoint.revision,
+        )  # fmt: skip
+        if held is None:
+            raise checkpoint.fenced()
 
     async def unpark(self, connection: Connection, done: Sequence[Take], places: Sequence[Place]) -> None:
         """Take back that events are set aside, whose reactions have now ended."""
@@ -122,6 +139,19 @@ async def open_workflows(
         [mark.position for mark in heads.values()],
         [mark.hash for mark in heads.values()],
     )
+
+
+async def release_mended(
+    pool: "asyncpg.Pool[Any]", namespace: str, workflows: Sequence[Workflow], partition: int
+) -> Sequence[str]:
+    """Let keys go on that a lower version of their workflow could not react to; return of which workflows."""
+    rows = await pool.fetch(
+        load_sql("command_api", "sql/release_mended.sql", namespace=namespace),
+        partition,
+        [workflow.name for workflow in workflows],
+        [workflow.version for workflow in workflows],
+    )
+    return [row["workflow"] for row in rows]
 
 
 def _words(error: Exception | None) -> str | None:

@@ -9,9 +9,8 @@ lost (the server away, the process gone); followers look at the head besides, so
 import asyncio
 from contextlib import suppress
 
-import asyncpg
-
 from event_store.connections import StoreConnection, connect
+from event_store.failures import NO_REPLY
 from infra.telemetry import log
 from schemas.errors import StoreUnavailable
 
@@ -20,14 +19,14 @@ SECONDS_AN_EVENT = 0.0005
 """News of so many events buys so long a pause: followers of a log that grows fast read on by themselves (pace.py)."""
 RETRY_SECONDS = 1.0
 SEND_SECONDS_MAX = 5.0
-AWAY = (OSError, TimeoutError, StoreUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = (StoreUnavailable, *NO_REPLY)
 
 
 class Announcer:
     """Sends `<partition>:<position>` on the channel `{namespace}_head` of one server."""
 
-    def __init__(self, url: str, namespace: str) -> None:
-        self._url, self._channel = url, f"{namespace}_head"
+    def __init__(self, url: str, namespace: str, role: str | None = None) -> None:
+        self._url, self._channel, self._role = url, f"{namespace}_head", role
         self._newest: dict[int, int] = {}
         self._told: dict[int, int] = {}
         self._woken = asyncio.Event()
@@ -55,7 +54,7 @@ class Announcer:
                 self._woken.clear()
                 try:
                     if connection is None or connection.is_closed():
-                        connection = await connect(self._url, name="everfold-announcer")
+                        connection = await connect(self._url, name="everfold-announcer", role=self._role)
                     async with asyncio.timeout(SEND_SECONDS_MAX):
                         events = await self._send(connection)
                     pause_seconds = min(PAUSE_SECONDS_MAX, events * SECONDS_AN_EVENT)

@@ -12,16 +12,19 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from event_store import topology
 from event_store.feed import PAGE_EVENTS_MAX, POLL_SECONDS_MIN, LogFeed, beyond
-from event_store.feed_messages import BrokenMessage, check_chain, decode_message, joined
+from event_store.feed_messages import BrokenMessage, FeedMessage, check_chain, decode_message, joined
 from event_store.log import EventLog, Page
 from event_store.wake import HeadWatch
+from infra.failpoints import failpoint
 from infra.telemetry import Counter, log
+from infra.waiting import first_of
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged
 
@@ -41,12 +44,19 @@ BROKER_ERRORS = (
 
 DEAD = Counter("everfold_feed_dead_letters_total", "Messages that were not what the log holds", ["group"])
 REPAIRED = Counter("everfold_feed_repairs_total", "Pages read from the log in a message's place", ["group"])
+PAGES = Counter(
+    "everfold_feed_pages_total", "Pages given to consumers, by where they came from", ["group", "source"]
+)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Delivery:
-    page: Page
+    claim: FeedMessage
     message: AbstractIncomingMessage
+
+    @property
+    def page(self) -> Page:
+        return self.claim.page
 
 
 class BrokerFeeds:
@@ -83,6 +93,13 @@ class BrokerFeeds:
         """Return the feed of a partition that this process holds."""
         return BrokerFeed(self, partition, self._log, self._watch)
 
+    async def discard(self, connection: AbstractConnection) -> None:
+        """Close a connection on which something could not be ended; the keeper opens another."""
+        log.warning("broker does not answer, connecting again", group=self.group)
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                await connection.close()
+
     async def _keep_connected(self) -> None:
         pause_seconds = RECONNECT_SECONDS_MIN
         while True:
@@ -108,7 +125,7 @@ async def _closed(connection: AbstractConnection) -> None:
     """Wait until a connection ends."""
     ended = asyncio.Event()
     connection.close_callbacks.add(lambda *_arguments: ended.set())
-    if not connection.is_closed:
+    if connection.connected.is_set():
         await ended.wait()
 
 
@@ -125,6 +142,10 @@ class BrokerFeed:
         self._given: deque[_Delivery] = deque()
         self._news = asyncio.Event()
         self._channel: AbstractChannel | None = None
+        self._connection: AbstractConnection | None = None
+        """What the subscription is on, or was."""
+        self._subscribing: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._subscribed_at = 0.0
         self._heard_at = time.monotonic()
         self._tails = False
@@ -135,12 +156,14 @@ class BrokerFeed:
         deadline = time.monotonic() + wait_seconds
         while True:
             self._news.clear()
-            await self._subscribe()
+            self._subscribe()
             page = await self._delivered(after)
             if page is not None:
                 return page
             left = deadline - time.monotonic()
             page = await self._from_log(after, max(0.0, left))
+            if page.events:
+                PAGES.labels(self._feeds.group, "log").inc()
             if page.events or left <= 0:
                 return page
 
@@ -158,7 +181,9 @@ class BrokerFeed:
     async def close(self) -> None:
         """Leave the queue to others. The channel is closed: a cancelled consumer would keep what it was sent."""
         await self._log_feed.close()
-        await self._unsubscribe()
+        self._unsubscribe()
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     # -- from the broker ----------------------------------------------------------------------------------
 
@@ -177,7 +202,7 @@ class BrokerFeed:
                 break
             try:
                 rest = beyond(delivery.page, mark)
-                check_chain(delivery.page)
+                check_chain(delivery.claim)
             except (BrokenMessage, EpochChanged) as problem:
                 self._arrived.popleft()
                 await self._refuse(delivery.message, problem)
@@ -186,9 +211,11 @@ class BrokerFeed:
             pages.append(rest)
             mark = rest.end
         if not pages:
-            if self._given and not self._arrived:
+            if self._arrived:
+                return await self._gap(after)
+            if self._given:
                 await self.settled(after)
-            return await self._gap(after) if self._arrived else None
+            return None
         commit = await self._log.commit_of(self._partition, mark.position)
         if commit is None or commit.mark != mark:
             for delivery in taken:
@@ -196,16 +223,21 @@ class BrokerFeed:
             return await self._gap(after)
         self._given.extend(taken)
         self._tails = False
+        PAGES.labels(self._feeds.group, "broker").inc()
         return joined(pages)
 
     async def _gap(self, after: CommitMark) -> Page | None:
         """Read from the log what should have been delivered."""
         REPAIRED.labels(self._feeds.group).inc()
+        beyond_it = [delivery for delivery in self._arrived if delivery.page.after.position > after.position]
         page = await self._log_feed.next(after, wait_seconds=0)
         if page.events:
+            PAGES.labels(self._feeds.group, "log").inc()
             return page
-        while self._arrived:  # from the future: the log does not have what comes before them
-            await self._refuse(self._arrived.popleft().message, BrokenMessage("is not in the log"))
+        for delivery in beyond_it:  # from the future: the log does not have what comes before them
+            if delivery in self._arrived:
+                self._arrived.remove(delivery)
+                await self._refuse(delivery.message, BrokenMessage("is not in the log"))
         return None
 
     async def _refuse(self, message: AbstractIncomingMessage, problem: Exception) -> None:
@@ -216,16 +248,19 @@ class BrokerFeed:
         with suppress(*BROKER_ERRORS):
             await message.reject(requeue=False)
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, channel: AbstractChannel, message: AbstractIncomingMessage) -> None:
+        failpoint("feed.delivered")
+        if self._channel is not channel:
+            return  # of a subscription that was given up: the broker delivers it again
         self._heard_at = time.monotonic()
         try:
-            page = decode_message(message.body)
-            if page.partition != self._partition:
-                raise BrokenMessage(f"is of partition {page.partition}")
+            claim = decode_message(message.body)
+            if claim.page.partition != self._partition:
+                raise BrokenMessage(f"is of partition {claim.page.partition}")
         except BrokenMessage as problem:
             await self._refuse(message, problem)
             return
-        self._arrived.append(_Delivery(page, message))
+        self._arrived.append(_Delivery(claim, message))
         self._news.set()
 
     # -- from the log -------------------------------------------------------------------------------------
@@ -254,48 +289,73 @@ class BrokerFeed:
         if page.events or wait_seconds <= 0:
             return page
         seconds = min(wait_seconds, POLL_SECONDS_MIN)
-        waits = [
-            asyncio.create_task(self._watch.wait_beyond(self._partition, after.position, seconds)),
-            asyncio.create_task(self._news.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        await first_of(self._watch.wait_beyond(self._partition, after.position, seconds), self._news.wait())
         return page
 
     # -- the subscription ---------------------------------------------------------------------------------
 
-    async def _subscribe(self) -> None:
-        """Consume the queue, if the broker is there and we do not; again where nothing has come for too long."""
-        channel, connection = self._channel, self._feeds.connection
+    def _subscribe(self) -> None:
+        """See that the queue is consumed, if the broker is there. Never waits: a broker may answer late or never."""
         now = time.monotonic()
         is_stale = self._tails and now - self._subscribed_at > 2 * SUBSCRIBE_SECONDS_MIN
-        if channel is not None and not channel.is_closed and not is_stale:
+        if self._channel is not None and (self._channel.is_closed or is_stale):
+            self._unsubscribe()
+        connection = self._feeds.connection
+        if self._channel is not None or self._subscribing is not None or connection is None:
             return
-        if channel is not None:
-            await self._unsubscribe()
-        if connection is None or now - self._subscribed_at < SUBSCRIBE_SECONDS_MIN:
-            return
-        self._subscribed_at = now
-        feeds = self._feeds
+        if now - self._subscribed_at >= SUBSCRIBE_SECONDS_MIN:
+            self._subscribed_at = now
+            self._subscribing = asyncio.create_task(self._consume(connection), name="subscribe")
+
+    async def _consume(self, connection: AbstractConnection) -> None:
+        feeds, self._connection = self._feeds, connection
+        opened: AbstractChannel | None = None
         try:
             await topology.declare_queue(connection, feeds.namespace, feeds.group, self._partition)
-            opened = await connection.channel(publisher_confirms=False)
-            await opened.set_qos(prefetch_count=PREFETCH_MESSAGES, timeout=topology.CALL_SECONDS_MAX)
-            queue = await topology.feed_queue(opened, feeds.namespace, feeds.group, self._partition)
-            await queue.consume(self._on_message, timeout=topology.CALL_SECONDS_MAX)
-            self._channel = opened
+            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                opened = await connection.channel(publisher_confirms=False)
+                await opened.set_qos(prefetch_count=PREFETCH_MESSAGES)
+                queue = await topology.feed_queue(opened, feeds.namespace, feeds.group, self._partition)
+                self._channel = opened
+                await queue.consume(partial(self._on_message, opened))
+            opened = None
         except BROKER_ERRORS as error:
             log.warning("not subscribed", group=feeds.group, partition=self._partition, error=repr(error))
+            self._channel = None
+        finally:
+            if opened is not None:
+                self._close_soon(opened)
+            if self._subscribing is asyncio.current_task():
+                self._subscribing = None
+                self._news.set()
 
-    async def _unsubscribe(self) -> None:
+    def _unsubscribe(self) -> None:
+        """Give up the subscription, or the attempt at one."""
+        attempt, self._subscribing = self._subscribing, None
         channel, self._channel = self._channel, None
+        if attempt is not None:
+            attempt.cancel()
+            self._closing.add(attempt)
+            attempt.add_done_callback(self._closing.discard)
         self._arrived.clear()
         self._given.clear()
         if channel is not None:
-            with suppress(*BROKER_ERRORS):
+            self._close_soon(channel)
+
+    def _close_soon(self, channel: AbstractChannel) -> None:
+        connection = self._connection
+
+        async def close() -> None:
+            """A channel that stays open would keep the queue, and what it was sent, from everybody else."""
+            try:
                 async with asyncio.timeout(topology.CALL_SECONDS_MAX):
                     await channel.close()
+            except TimeoutError:
+                if connection is not None:
+                    await self._feeds.discard(connection)
+            except BROKER_ERRORS as error:  # it has ended already
+                log.info("channel had ended", group=self._feeds.group, error=repr(error))
+
+        task = asyncio.create_task(close(), name="close channel")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from event_store.waits import tag_of
 from infra.sql import load_sql
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import ServiceError
@@ -83,8 +84,9 @@ class Checkpoints:
             Fenced: It is not where it was believed to be; the transaction must not be committed.
         """
         try:
+            tag = tag_of(checkpoint.consumer, checkpoint.generation)
             await connection.execute(
-                f"SELECT {self.advance_call}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                f"{tag} SELECT {self.advance_call}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 *self.advance_arguments(checkpoint, to, recorded_at),
             )
         except asyncpg.PostgresError as error:

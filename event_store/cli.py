@@ -2,13 +2,18 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 import typer
 
 from event_store.migrate import Migration, migrate_all
+from event_store.opening import open_log
 from event_store.postgres import PostgresLog
+from event_store.roles import roles_script
+from event_store.vault import open_sealer, sealed
+from infra.domains import load_domains, load_registry
 from infra.running import require_store
 from infra.settings import Settings, load_settings
 from schemas.envelope import RecordedEvent
@@ -33,10 +38,18 @@ def migrate_command(
         str | None, typer.Option(help="The revision to go to, forward or back; `base` is none.")
     ] = None,
     reason: Annotated[str | None, typer.Option(help="Why; recorded with who did it.")] = None,
+    print_roles: Annotated[
+        bool,
+        typer.Option("--print-roles", help="Only print the SQL by which an administrator makes the roles."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring every database up to date, or to a revision."""
     settings = require_store(load_settings())
+    if print_roles:
+        for url in dict.fromkeys([*settings.store_urls.values(), settings.read_url_or_store]):
+            print(roles_script(url, settings.namespace))
+        return
     done = migrate_all(
         settings.store_urls, settings.read_url_or_store, settings.namespace, check=check, to=to, reason=reason
     )
@@ -53,11 +66,45 @@ def migrate_command(
 def history_command(
     stream: Annotated[str, typer.Argument(help="Such as orders/INV-1.")],
     tenant: Annotated[str, typer.Option(help="Whose stream it is.")] = DEMO_TENANT,
+    backwards: Annotated[bool, typer.Option("--backwards", help="Newest first.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
+    from_: Annotated[int, typer.Option("--from", min=1, help="From this version on.")] = 1,
+    to: Annotated[int | None, typer.Option(min=1, help="Up to this version.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Recorded at this time or later: 2026-01-31T12:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Recorded at this time or earlier.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print a stream's events, oldest first."""
+    """Print a stream's events, oldest first; all bounds are included."""
     settings = require_store(load_settings())
-    asyncio.run(_history(settings, tenant, stream, as_json=as_json))
+    bounds = _Bounds(from_ - 1, to, _instant("--since", since), _instant("--until", until), backwards, limit)
+    asyncio.run(_history(settings, tenant, stream, bounds, as_json=as_json))
+
+
+class _Bounds(NamedTuple):
+    """Which part of a stream to print, in the words of `EventLog.read_stream`."""
+
+    after_version: int
+    until_version: int | None
+    since_time: datetime | None
+    until_time: datetime | None
+    backwards: bool
+    events_max: int | None
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no time", param_hint=option) from error
+    if instant.tzinfo is None:
+        raise typer.BadParameter(
+            f"{text} names no time zone, as 2026-01-31T12:00:00Z does", param_hint=option
+        )
+    return instant
 
 
 def history_document(event: RecordedEvent) -> dict[str, Any]:
@@ -78,10 +125,14 @@ def history_document(event: RecordedEvent) -> dict[str, Any]:
     }
 
 
-async def _history(settings: Settings, tenant: str, stream: str, *, as_json: bool) -> None:
-    async with PostgresLog(settings.store_urls, settings.namespace) as log:
+async def _history(settings: Settings, tenant: str, stream: str, bounds: _Bounds, *, as_json: bool) -> None:
+    registry = load_registry(load_domains(settings.domains))
+    async with (
+        open_log(settings) as log,
+        open_sealer(settings, registry, log) as sealer,
+    ):
         printed = 0
-        async for event in log.read_stream(tenant, stream):
+        async for event in sealed(log, sealer, registry).read_stream(tenant, stream, **bounds._asdict()):
             printed += 1
             document = history_document(event)
             if as_json:
@@ -89,9 +140,15 @@ async def _history(settings: Settings, tenant: str, stream: str, *, as_json: boo
             else:
                 print(_line(document))
         if not printed:
-            raise NotFound(f"stream {stream} of tenant {tenant}")
+            await _require(log, tenant, stream)
         if as_json:
-            print("]}")
+            print("]}" if printed else '{"items": []}')
+
+
+async def _require(log: PostgresLog, tenant: str, stream: str) -> None:
+    async for _ in log.read_stream(tenant, stream, events_max=1):
+        return
+    raise NotFound(f"stream {stream} of tenant {tenant}")
 
 
 def _line(document: dict[str, Any]) -> str:

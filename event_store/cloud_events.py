@@ -2,9 +2,9 @@
 Events for other programs: one structured CloudEvents 1.0 JSON event a message, without personal fields.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from aio_pika import DeliveryMode, Message
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from schemas.envelope import RecordedEvent, cloud_event
 from schemas.errors import UnknownEvent
-from schemas.messages import Personal
+from schemas.personal import is_personal, models_in
 from schemas.registry import Registry
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -24,6 +24,11 @@ class CloudEvents:
     def __init__(self, registry: Registry, namespace: str) -> None:
         self._registry = registry
         self._namespace = namespace
+
+    def first_unknown(self, events: Sequence[RecordedEvent]) -> RecordedEvent | None:
+        """Return the first event whose type or version this program does not know; None when it knows all."""
+        known = self._registry.events
+        return next((event for event in events if (event.type, event.schema_version) not in known), None)
 
     def message_of(self, event: RecordedEvent) -> tuple[str, Message]:
         """
@@ -73,18 +78,4 @@ def _field(model: type[BaseModel], name: str) -> tuple[bool, type[BaseModel] | N
     field = model.model_fields.get(name)
     if field is None:
         return False, None
-    marks = [*field.metadata, *_marks(field.annotation)]
-    return any(isinstance(mark, Personal) for mark in marks), next(_models(field.annotation), None)
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    yield from getattr(annotation, "__metadata__", ())
-    for argument in get_args(annotation):
-        yield from _marks(argument)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
+    return is_personal(field), next(models_in(field.annotation), None)

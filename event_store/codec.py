@@ -1,5 +1,5 @@
 """
-A batch of appends as the flat arrays that `append_batch_v1` takes, and its reply as outcomes.
+A batch of appends as the flat arrays that `append_batch_v2` takes, and its reply as outcomes.
 
 Everything about a batch that does not depend on the log is worked out here, once: which streams it is about, how
 many events earlier appends put on a stream, which append a later one builds on, which keys appear twice. The
@@ -10,33 +10,28 @@ an append costs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from event_store.boundaries import Boundaries
 from event_store.log import (
     APPEND_EVENTS_MAX,
     BATCH_APPENDS_MAX,
     BATCH_BYTES_MAX,
+    CONDITION,
     EVENT_BYTES_MAX,
     Answer,
     Append,
+    BatchTooLarge,
     Outcome,
 )
 from schemas.envelope import BEGINNING, CommitMark
-from schemas.errors import BadDefinition, TooLarge
+from schemas.errors import BadDefinition
 
 ANSWERS = (Answer.APPENDED, Answer.CONFLICT, Answer.DUPLICATE, Answer.REUSED)
-"""By the numbers that `append_batch_v1` gives them."""
+"""By the numbers that `append_batch_v2` gives them."""
 
 SEPARATOR = "\x1f"
 FINGERPRINT_OCTETS = 32
-
-
-@dataclass(eq=False)
-class BatchTooLarge(TooLarge, slug="too-large"):
-    """An append, or a batch of them, is over a bound of the log."""
-
-    bound: str = ""
 
 
 class _Shape(NamedTuple):
@@ -62,8 +57,8 @@ class Batch:
 
         Raises:
             BatchTooLarge: A bound is exceeded.
-            BadDefinition: An append writes a stream that it does not check, is a refusal with events, or has a key
-                whose fingerprint is no sha256.
+            BadDefinition: An append writes a stream that it does not check, is a refusal with events, has a key
+                whose fingerprint is no sha256, or a tag or condition that cannot be.
         """
         if len(appends) > BATCH_APPENDS_MAX:
             raise BatchTooLarge(BATCH_APPENDS_MAX, "appends of a batch")
@@ -78,6 +73,7 @@ class Batch:
         self._checks: tuple[list[int], ...] = ([], [], [], [], [], [])
         self._events: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
         self._keys: tuple[list[Any], ...] = ([], [], [], [], [], [], [], [], [])
+        self._boundaries = Boundaries()
         for number, append in enumerate(appends, 1):
             self._add(number, append)
         if self._octets > BATCH_BYTES_MAX:
@@ -109,7 +105,13 @@ class Batch:
             _names(subjects),
             _names(keys),
             *map(_figures, key_figures),
+            *self._boundary_arguments(len(checks)),
         )
+
+    def _boundary_arguments(self, events: int) -> Sequence[str]:
+        tags, appends, streams, after, item_tags, item_types, *within = self._boundaries.arguments(events)
+        items = map(_figures, (appends, streams, after))
+        return (_names(tags), *items, _names(item_tags), _names(item_types), *map(_figures, within))
 
     def _index(self, tenant: str, stream: str) -> int:
         index = self._indexes.setdefault((tenant, stream), len(self._indexes) + 1)
@@ -136,7 +138,9 @@ class Batch:
         main = self._index(append.tenant, append.stream)
         first_check = len(self._checks[0])
         by_stream = self._add_checks(number, append)
-        self._add_events(append, by_stream)
+        self._add_events(number, append, by_stream)
+        if append.conditions:
+            self._boundaries.add_conditions(number, main, append)
         _, streams, *_, written = self._checks
         for check in by_stream.values():
             if count := written[check - 1]:
@@ -164,10 +168,10 @@ class Batch:
             by_stream.setdefault(stream, len(appends))
         return by_stream
 
-    def _add_events(self, append: Append, by_stream: dict[str, int]) -> None:
+    def _add_events(self, number: int, append: Append, by_stream: dict[str, int]) -> None:
         checks, numbers, ids, types, schema_versions, starts, octets = self._events
         written = self._checks[5]
-        for stream, id_, type_, schema_version, data in append.events:
+        for stream, id_, type_, schema_version, data, tags in append.events:
             check = by_stream.get(stream)
             if check is None:
                 raise BadDefinition(f"append to {stream}", "every stream that is written needs a check")
@@ -181,6 +185,8 @@ class Batch:
             schema_versions.append(schema_version)
             starts.append(self._put(data))
             octets.append(len(data))
+            if tags:
+                self._boundaries.add_tags(number, append.tenant, len(checks), type_, tags)
 
     def _add_key(self, number: int, append: Append, shape: _Shape) -> None:
         appends, streams, subjects, keys, starts, binds, twins, events, grown = self._keys
@@ -238,7 +244,7 @@ class Batch:
                     head = CommitMark(head.position + events, after.hash)
             failed = reply["_failed"][number - 1]
             commit = before if head is before else after
-            conflict = names[failed - 1] if failed else None
+            conflict = names[failed - 1] if failed > 0 else CONDITION if failed else None
             outcomes.append(
                 Outcome(answer, head.position, events, commit, append.stream, versions[shape.main], conflict)
             )
@@ -260,12 +266,12 @@ def _bound(reply: Any) -> Sequence[Outcome]:
     ]
 
 
-def _figures(numbers: list[int]) -> str:
-    """Return numbers as PostgreSQL writes an array of them."""
+def _figures(numbers: Sequence[int]) -> str:
+    """Return numbers, in a list, as PostgreSQL writes an array of them."""
     return "{" + repr(numbers)[1:-1] + "}"
 
 
-def _names(names: list[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     """Return names as one text."""
     text = SEPARATOR.join(names)
     if text.count(SEPARATOR) >= max(len(names), 1):

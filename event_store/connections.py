@@ -9,10 +9,12 @@ Nothing rests on a session (no prepared state, no settings, no locks), so a tran
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from infra.database_roles import role_problem, start_parameters
 from schemas.errors import StoreUnavailable
 
 CONNECT_SECONDS_MAX = 5.0
@@ -42,6 +44,14 @@ class StoreConnection(_Connection):
             connection.warned = True
 
 
+@dataclass(eq=False)
+class RoleNotTaken(StoreUnavailable, slug=StoreUnavailable.slug):
+    """The event store does not let this program in; nothing has happened."""
+
+    role: str
+    problem: str
+
+
 class Connections:
     """Up to `size_max` connections to one server, made when needed; the one used last is used next."""
 
@@ -52,8 +62,10 @@ class Connections:
         size_max: int,
         name: str = "everfold",
         statements_cached_max: int = STATEMENTS_CACHED_MAX,
+        role: str | None = None,
     ) -> None:
         self._url, self._name, self._statements_cached_max = url, name, statements_cached_max
+        self._role = role
         self._idle: list[StoreConnection] = []
         self._free = asyncio.Semaphore(size_max)
 
@@ -95,7 +107,10 @@ class Connections:
                 return connection
         try:
             return await connect(
-                self._url, name=self._name, statements_cached_max=self._statements_cached_max
+                self._url,
+                name=self._name,
+                statements_cached_max=self._statements_cached_max,
+                role=self._role,
             )
         except BaseException:
             self._free.release()
@@ -114,13 +129,18 @@ class Connections:
 
 
 async def connect(
-    url: str, *, name: str = "everfold", statements_cached_max: int = STATEMENTS_CACHED_MAX
+    url: str,
+    *,
+    name: str = "everfold",
+    statements_cached_max: int = STATEMENTS_CACHED_MAX,
+    role: str | None = None,
 ) -> StoreConnection:
     """
-    Open a connection.
+    Open a connection, in a role if one is given.
 
     Raises:
         StoreUnavailable: The server does not take it.
+        RoleNotTaken: The role is not there, or the account may not take it.
     """
     try:
         return await asyncpg.connect(
@@ -128,7 +148,11 @@ async def connect(
             timeout=CONNECT_SECONDS_MAX,
             statement_cache_size=statements_cached_max,
             connection_class=StoreConnection,
-            server_settings={"application_name": name},
+            server_settings=dict(start_parameters(name, role)),
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except asyncpg.PostgresError as error:
+        if role is not None and (problem := role_problem(error.sqlstate, role)):
+            raise RoleNotTaken(role, problem) from error
+        raise StoreUnavailable from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         raise StoreUnavailable from error

@@ -44,6 +44,8 @@ class Member(ABC):
     """One consumer in one partition, with its checkpoint. A group gives it pages in order, one at a time."""
 
     checkpoint: Checkpoint
+    life: str = ""
+    """Which life of the database the checkpoint was opened in; in another one a new member takes its place."""
 
     @property
     def label(self) -> str:
@@ -66,6 +68,9 @@ class Member(ABC):
         rest = beyond(page, self.checkpoint.mark)
         if rest.end.position > self.checkpoint.mark.position:
             await self.take(rest)
+
+    def opened(self) -> None:  # noqa: B027 (a hook that not every member needs)
+        """Take note that the checkpoint has been read for the first time."""
 
     def passed(self, page: Page) -> None:  # noqa: B027 (a hook that not every member needs)
         """Take note that the checkpoint was moved over a page that meant nothing to it."""

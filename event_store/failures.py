@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from schemas.errors import BadDefinition, Rejection, StoreUnavailable
+from schemas.errors import BadDefinition, Rejection, ServiceError, StoreUnavailable
 
 NOT_HERE = "ES001"
 EPOCH_CHANGED = "ES002"
 CALL_GIVEN_UP = "ES004"
 HAS_EVENTS = "ES006"
 PLACED_ELSEWHERE = "ES008"
+IN_ARCHIVE = "ES020"
 LOCK_NOT_AVAILABLE = "55P03"
 READ_ONLY = "25006"
 NO_RANGE = "23514"
@@ -29,6 +30,8 @@ NOT_MIGRATED = frozenset({"3F000", "42P01", "42883"})
 
 LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What comes in place of a reply when the connection has ended or gave none in time."""
+NO_REPLY = (*LOST, asyncpg.PostgresError)
+"""That, or the server's own word that it did not do it: for work that is simply tried again later."""
 
 
 @dataclass(eq=False)
@@ -46,6 +49,14 @@ class TenantHasEvents(Rejection):
 @dataclass(eq=False)
 class StoreNotMigrated(StoreUnavailable, slug=StoreUnavailable.slug):
     """The event store lacks what this program needs: run `everfold migrate`; nothing has happened."""
+
+
+@dataclass(eq=False)
+class EventMissing(ServiceError):
+    """An event that the log had is not in it: see what `everfold verify --log` says of its partition."""
+
+    partition: int
+    position: int
 
 
 def leaves_unknown(error: asyncpg.PostgresError) -> bool:

@@ -5,14 +5,16 @@ A message carries everything that the commits' hashes are made of, so its conten
 for or found out; and whether the last hash is the log's own, one look at the log tells. A message is only a faster
 way to the same bytes, never a source.
 
-Form: `EF1`, the length of a JSON header (4 bytes), the header, then every event's data and metadata.
+Form: `EF1`, the length of a JSON header (4 bytes), the header, then every event's data and metadata. The header names
+the tags of events that carry any, by position, since hashes cover them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,6 +28,17 @@ MESSAGE_EVENTS_MAX = 500
 MESSAGE_BYTES_MAX = 1024 * 1024
 _HEADER_AT = len(MAGIC) + 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+Tags = Mapping[int, Sequence[str]]
+"""Of the events that carry any, by position, in the order that is hashed."""
+
+
+class FeedMessage(NamedTuple):
+    """What a message claims."""
+
+    page: Page
+    tags: Tags
 
 
 @dataclass(eq=False)
@@ -55,8 +68,8 @@ def messages_of(page: Page) -> Iterator[Page]:
         yield Page(page.partition, after, page.events[first:], commits[-1].mark, commits)
 
 
-def encode_message(page: Page) -> bytes:
-    """Return a message's body."""
+def encode_message(page: Page, tags: Tags = MappingProxyType({})) -> bytes:
+    """Return a message's body; `tags` may hold those of other events as well."""
     header = orjson.dumps(
         {
             "partition": page.partition,
@@ -65,6 +78,9 @@ def encode_message(page: Page) -> bytes:
                 [commit.first_position, commit.last_position, micros(commit.recorded_at), commit.hash.hex()]
                 for commit in page.commits
             ],
+            "tags": {
+                str(event.position): tags[event.position] for event in page.events if event.position in tags
+            },
             "events": [
                 [
                     event.tenant, event.stream, event.version, event.id, event.type, event.schema_version,
@@ -78,9 +94,9 @@ def encode_message(page: Page) -> bytes:
     return b"".join((MAGIC, len(header).to_bytes(4, "big"), header, *blobs))
 
 
-def decode_message(body: bytes) -> Page:
+def decode_message(body: bytes) -> FeedMessage:
     """
-    Return the page that a message claims to be; `check_chain` says whether its hashes hold.
+    Return what a message claims to be; `check_chain` says whether its hashes hold.
 
     Raises:
         BrokenMessage: It is not in the form of a message.
@@ -89,8 +105,11 @@ def decode_message(body: bytes) -> Page:
         raise BrokenMessage("does not begin as a message does")
     length = int.from_bytes(body[len(MAGIC) : _HEADER_AT], "big")
     try:
-        return _decode(orjson.loads(body[_HEADER_AT : _HEADER_AT + length]), body, _HEADER_AT + length)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        header = orjson.loads(body[_HEADER_AT : _HEADER_AT + length])
+        page = _decode(header, body, _HEADER_AT + length)
+        tags = {int(place): [str(tag) for tag in own] for place, own in header.get("tags", {}).items()}
+        return FeedMessage(page, tags)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
         raise BrokenMessage(f"{type(error).__name__}: {error}") from error
 
 
@@ -121,13 +140,14 @@ def _decode(header: dict[str, Any], body: bytes, offset: int) -> Page:
     return Page(partition, after, events, commits[-1].mark, commits)
 
 
-def check_chain(page: Page) -> None:
+def check_chain(message: FeedMessage) -> None:
     """
-    Recompute a page's hashes from where it begins to where it ends.
+    Recompute a message's hashes from where it begins to where it ends.
 
     Raises:
         BrokenMessage: They are not the hashes of what is in it.
     """
+    page, tags = message
     positions = [page.after.position, *(commit.last_position for commit in page.commits)]
     for (before, _), commit in zip(pairwise(positions), page.commits, strict=True):
         if commit.first_position != before + 1 or commit.last_position < commit.first_position:
@@ -135,7 +155,7 @@ def check_chain(page: Page) -> None:
         at = micros(commit.recorded_at)
         first = before - page.after.position
         own = page.events[first : first + commit.last_position - before]
-        leaves = [leaf_hash(event, at) for event in own]
+        leaves = [leaf_hash(event, at, tags.get(event.position, ())) for event in own]
         found = commit_hash(
             commit.previous_hash, page.partition, commit.first_position, commit.last_position, at, leaves
         )

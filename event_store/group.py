@@ -27,6 +27,9 @@ HELD_SECONDS = 3.0
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 5.0
 ERROR_CHARACTERS_MAX = 500
 
+Name = tuple[str, int, str]
+"""A consumer, its generation, and the life of the database that its checkpoint was read in."""
+
 
 class Members(Protocol):
     """Says who the members of a group are; the answer may change while the group runs."""
@@ -39,8 +42,8 @@ class Members(Protocol):
         """Return the members in one partition, new objects each time; checkpoints are read by the group."""
         ...
 
-    async def epoch_changed(self, member: Member) -> None:
-        """Take note that what a member has built rests on a history that the log does not have."""
+    async def epoch_changed(self, member: Member) -> str:
+        """Take note that what a member has built rests on a history that the log does not have; say what comes next."""
         ...
 
 
@@ -58,8 +61,8 @@ class PartitionGroup:
     ) -> None:
         self.partition = partition
         self.mark = BEGINNING
-        self.together: dict[tuple[str, int], Member] = {}
-        self.alone: dict[tuple[str, int], tuple[Member, asyncio.Task[None]]] = {}
+        self.together: dict[Name, Member] = {}
+        self.alone: dict[Name, tuple[Member, asyncio.Task[None]]] = {}
         self._members = members
         self._checkpoints = checkpoints
         self._feed = feed
@@ -123,6 +126,8 @@ class PartitionGroup:
             if name not in self.together and name not in self.alone
         }
         await self._checkpoints.open([member.checkpoint for member in new.values()])
+        for member in new.values():
+            member.opened()
         if not self.together and not self.alone:
             self.mark = max((member.checkpoint.mark for member in new.values()), default=BEGINNING)
         for name, member in new.items():
@@ -187,7 +192,7 @@ class PartitionGroup:
                 member.passed(page)
                 self._applied(member, page)
 
-    def _part(self, work: dict[tuple[str, int], "asyncio.Task[None]"]) -> None:
+    def _part(self, work: dict[Name, "asyncio.Task[None]"]) -> None:
         """Let those go alone who have not finished, or failed."""
         for name, task in work.items():
             if not task.done():
@@ -199,7 +204,7 @@ class PartitionGroup:
 
     def _send_alone(
         self,
-        name: tuple[str, int],
+        name: Name,
         member: Member,
         error: BaseException | None = None,
         unfinished: "asyncio.Task[None] | None" = None,
@@ -259,9 +264,12 @@ class PartitionGroup:
             case Held():
                 reason, pause_seconds = problem.waiting_for, HELD_SECONDS
             case EpochChanged():
-                reason = f"the log no longer has the commit at {problem.position}: replay to build anew"
                 pause_seconds = HELD_SECONDS
-                await self._members.epoch_changed(member)
+                following = await self._members.epoch_changed(member)
+                reason = (
+                    f"{member.label}: the log no longer has the commit at {problem.position}, "
+                    f"lost by a failover or a restore: {following}"
+                )
             case Fenced():
                 reason = None
             case _:
@@ -293,5 +301,5 @@ async def _most_of(work: Collection["asyncio.Task[None]"]) -> None:
             deadline = min(deadline, now + max(PATIENCE_SECONDS_MIN, 2 * (now - started)))
 
 
-def _name(member: Member) -> tuple[str, int]:
-    return member.checkpoint.consumer, member.checkpoint.generation
+def _name(member: Member) -> Name:
+    return member.checkpoint.consumer, member.checkpoint.generation, member.life

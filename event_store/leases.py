@@ -24,6 +24,7 @@ from typing import Any
 
 import asyncpg
 
+from event_store.failures import NO_REPLY
 from infra.sql import load_sql
 from infra.telemetry import log
 from schemas.errors import ServiceError
@@ -35,7 +36,7 @@ MARGIN_SECONDS = 1.0
 STOP_SECONDS_MAX = 10.0
 RESTART_SECONDS_MIN, RESTART_SECONDS_MAX = 0.2, 5.0
 
-EXPECTED_ERRORS = (ServiceError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+EXPECTED_ERRORS = (ServiceError, *NO_REPLY)
 """What a database that is away looks like: a word in the log, and no traceback."""
 
 Work = Callable[[int], Awaitable[None]]
@@ -79,6 +80,8 @@ class Leases:
         self._sql = partial(load_sql, "event_store", namespace=namespace)
         call = f"{namespace}.hold_leases_v1($1, $2, $3::integer[], $4, $5::text[])"
         self._renewal = f"SELECT partition, surplus FROM {call}"
+        self.members = 1
+        """How many processes take part in the group, as far as is known."""
         self.valid_until = 0.0
         """Until when, on this process's monotonic clock, the leases held are certain."""
 
@@ -90,6 +93,8 @@ class Leases:
         rows = await self._pool.fetch(
             self._renewal, self.group, self.holder, self.partitions, timedelta(seconds=LEASE_SECONDS), dead
         )
+        alive = {row["holder"] for row in members} - set(dead)
+        self.members = len(alive | {self.holder})
         self.valid_until = asked + LEASE_SECONDS - MARGIN_SECONDS
         return [row["partition"] for row in rows], [row["partition"] for row in rows if row["surplus"]]
 
@@ -110,6 +115,8 @@ class LeasedWork:
 
     leases: Leases
     work: Work
+    shared_by: Callable[[int], None] = lambda _members: None
+    """Told how many processes share the partitions, each time the leases are renewed."""
     running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,7 +129,7 @@ class LeasedWork:
                         await stop.wait()
         finally:
             await self._end(list(self.running))
-            with suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError, TimeoutError):
+            with suppress(*NO_REPLY):
                 async with asyncio.timeout(STOP_SECONDS_MAX):
                     await self.leases.leave()
 
@@ -135,11 +142,12 @@ class LeasedWork:
         try:
             async with asyncio.timeout(LEASE_SECONDS):
                 held, surplus = await self.leases.renew()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except NO_REPLY as error:
             log.warning("leases not renewed", group=self.leases.group, error=repr(error))
             if not self.ready:
                 await self._end(list(self.running))
             return
+        self.shared_by(self.leases.members)
         await self._end([partition for partition in self.running if partition not in held])
         if surplus:
             await self._end(surplus)

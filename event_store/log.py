@@ -6,18 +6,34 @@ A tenant lives in one partition. Positions in a partition start at 1, have no ga
 not exist. `postgres.py` and `memory.py` keep this interface, and tests/contract/ holds both to it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
 from schemas.envelope import CommitMark, RecordedEvent
+from schemas.errors import BadDefinition, TooLarge
 
 BATCH_APPENDS_MAX = 1_000
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 APPEND_EVENTS_MAX = 5_000
 EVENT_BYTES_MAX = 4 * 1024 * 1024
+EVENT_TAGS_MAX = 32
+TAG_CHARACTERS_MAX = 200
+FILTER_TYPES_MAX = 256
+CONDITION_ITEMS_MAX = 100
+"""Items of all conditions of an append."""
+
+CONDITION = "condition"
+"""What an outcome names in place of a stream where a condition does not hold."""
+
+
+@dataclass(eq=False)
+class BatchTooLarge(TooLarge, slug="too-large"):
+    """An append, or a batch of them, is over a bound of the log."""
+
+    bound: str = ""
 
 
 class Expect(IntEnum):
@@ -25,6 +41,25 @@ class Expect(IntEnum):
 
     ANY = -1
     EXISTS = -2
+
+
+class QueryItem(NamedTuple):
+    """Matches events of one tenant that carry all of these tags and are of any of these types (none: of any type)."""
+
+    tags: Sequence[str]
+    types: Sequence[str] = ()
+
+
+class Condition(NamedTuple):
+    """
+    What may not have happened: no event after a position matches any of the items.
+
+    That is a *dynamic consistency boundary*: a decision that rests on the events which match, wherever they are,
+    and not on whole streams. `after` is the position at which they were read. Source: dcb.events, specification.
+    """
+
+    items: Sequence[QueryItem]
+    after: int
 
 
 class Check(NamedTuple):
@@ -43,6 +78,8 @@ class NewEvent(NamedTuple):
     type: str
     schema_version: int
     data: bytes
+    tags: Sequence[str] = ()
+    """By what conditions and readers find it besides its stream: 1 to 200 characters each, none of them control."""
 
 
 class IdempotencyKey(NamedTuple):
@@ -73,7 +110,9 @@ class Append:
     metadata: bytes = b"{}"
     key: IdempotencyKey | None = None
     binds: bool = True
-    """False for a refusal: its versions and key are checked, but nothing is written."""
+    """False for a refusal: its versions, conditions and key are checked, but nothing is written."""
+    conditions: Sequence[Condition] = ()
+    """Events of earlier appends of the batch count as being after any position."""
 
 
 class Answer(StrEnum):
@@ -102,7 +141,7 @@ class Outcome(NamedTuple):
     version: int
     """The main stream's version after it; for a conflict the version that was found."""
     conflict: str | None = None
-    """The stream whose check failed."""
+    """The stream whose check failed; `CONDITION` where it was one of the conditions."""
 
 
 class Commit(NamedTuple):
@@ -134,12 +173,122 @@ class Page:
     commits: Sequence[Commit] = field(default=())
 
 
+class TagTail(NamedTuple):
+    """Which events to read by a tag."""
+
+    tenant: str
+    tag: str
+    after: int = 0
+    """The position after which they begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """
+    Which events of a partition to read. What is not said does not matter; what is said must all hold.
+
+    The types are those that are stored: of an event that has been renamed, name its old types too.
+    """
+
+    types: frozenset[str] = frozenset()
+    """Any of these."""
+    tags: frozenset[str] = frozenset()
+    """All of these. A tag is the tenant's, so the tenant must be said too."""
+    tenant: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.types) > FILTER_TYPES_MAX:
+            raise BadDefinition("filter", f"has {len(self.types)} types; {FILTER_TYPES_MAX} is the most")
+        if len(self.tags) > EVENT_TAGS_MAX:
+            raise BadDefinition(
+                "filter", f"has {len(self.tags)} tags; no event has more than {EVENT_TAGS_MAX}"
+            )
+        if self.tags and self.tenant is None:
+            raise BadDefinition("filter", "has tags and no tenant; say whose they are")
+
+    def __bool__(self) -> bool:
+        """Whether it leaves anything out."""
+        return bool(self.types or self.tags) or self.tenant is not None
+
+    def takes(self, event: RecordedEvent, tags: Collection[str] = ()) -> bool:
+        """Say whether an event that carries some tags is one of those."""
+        return (
+            (not self.types or event.type in self.types)
+            and self.tenant in (None, event.tenant)
+            and self.tags <= set(tags)
+        )
+
+
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The events that a filter takes out of a run of one partition, which ends on a commit's end."""
+
+    partition: int
+    after: CommitMark
+    """Where the run begins."""
+    events: Sequence[RecordedEvent]
+    end: CommitMark
+    """Up to where everything was looked at; equals `after` when there is nothing new."""
+
+
 class StreamTail(NamedTuple):
     """Which part of a stream to read."""
 
     tenant: str
     stream: str
     after_version: int = 0
+
+
+class StateTail(NamedTuple):
+    """What is needed to bring one stream's state up to date."""
+
+    tenant: str
+    stream: str
+    after_version: int = 0
+    """The version that is known of it."""
+    shape: bytes | None = None
+    """The shape of saved states that can be read; None: none."""
+
+
+class Snapshot(NamedTuple):
+    """
+    A stream's state as it was at a version, saved.
+
+    It can be made again from the log, so it may be lost at any time. What its bytes mean only those know who know its
+    shape: another state, or another version of the decider that made it, has another shape.
+    """
+
+    tenant: str
+    stream: str
+    shape: bytes
+    decider_version: int
+    version: int
+    commit: CommitMark
+    """A commit at which the stream had that version."""
+    state: bytes
+
+
+class SavedState(NamedTuple):
+    """A saved state as it is read."""
+
+    tenant: str
+    stream: str
+    version: int
+    state: bytes
+
+
+class StreamStates(NamedTuple):
+    """What brings many streams' states up to date."""
+
+    saved: Sequence[SavedState]
+    """One at most for a stream; those that are newer than what is known."""
+    events: Sequence[RecordedEvent]
+    """What comes after the saved state, or after what is known, in order of position."""
+    head: CommitMark
+    """The head that all of it was read at."""
 
 
 class EventLog(Protocol):
@@ -150,6 +299,15 @@ class EventLog(Protocol):
 
     async def partition_of(self, tenant: str) -> int:
         """Return where a tenant lives: a stable hash, unless an override says otherwise."""
+        ...
+
+    async def likely_partition_of(self, tenant: str) -> int:
+        """
+        Return where a tenant lives as far as any server that answers knows: to read by, never to append by.
+
+        Raises:
+            StoreUnavailable: None answers.
+        """
         ...
 
     async def append_batch(
@@ -183,16 +341,50 @@ class EventLog(Protocol):
         """Return many streams' events in order of position, in one query, and the head that they were read at."""
         ...
 
+    async def read_tagged(
+        self, partition: int, tails: Sequence[TagTail]
+    ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
+        """Return the events that carry each of some tags, in order, in one query, and the head they were read at."""
+        ...
+
+    async def read_states(self, partition: int, tails: Sequence[StateTail]) -> StreamStates:
+        """
+        Return many streams' saved states and the events that follow, in one query.
+
+        A saved state that rests on a commit that the log does not have any more is left out.
+        """
+        ...
+
+    async def save_states(self, partition: int, snapshots: Sequence[Snapshot]) -> int:
+        """
+        Keep states of streams, each in place of an older one of the same shape; return how many were kept.
+
+        Left out are those of a history that the log does not have, and those of streams that were forgotten.
+        """
+        ...
+
+    async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
+        """Delete the saved states of streams, and never keep one of them again; return how many there were."""
+        ...
+
     def read_stream(
         self,
         tenant: str,
         stream: str,
         *,
         after_version: int = 0,
+        until_version: int | None = None,
         until_position: int | None = None,
+        since_time: datetime | None = None,
         until_time: datetime | None = None,
+        backwards: bool = False,
+        events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
-        """Return one stream's events, oldest first, in bounded memory."""
+        """
+        Return one stream's events, oldest first or `backwards`, in bounded memory.
+
+        All bounds that are given hold, and all but `after_version` are included.
+        """
         ...
 
     async def read_page(
@@ -208,8 +400,34 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read_range(self, partition: int, first: int, last: int) -> Sequence[RecordedEvent]:
-        """Return the events of a range of positions, both included, in order."""
+    async def read_filtered(
+        self,
+        partition: int,
+        after: CommitMark,
+        filter: Filter,
+        *,
+        events_max: int,
+        bytes_max: int = 8 * 1024 * 1024,
+    ) -> Matches:
+        """
+        Return what follows a place in the partition's history and matches, out of whole commits only.
+
+        A call looks at a bounded stretch, so there may be no match in it and still be more: go on from `end`. The
+        matches of one commit come back together, however many they are.
+
+        Raises:
+            EpochChanged: The log does not have the commit `after`.
+        """
+        ...
+
+    async def read_range(
+        self, partition: int, first: int, last: int, *, tenants: Collection[str] | None = None
+    ) -> Sequence[RecordedEvent]:
+        """
+        Return the events of a range of positions, both included, in order: all, or those of some tenants.
+
+        Who does not read whole partitions must name the tenants: the database shows it no others.
+        """
         ...
 
     async def head(self, partition: int) -> Commit | None:
@@ -217,7 +435,21 @@ class EventLog(Protocol):
         ...
 
     async def heads(self) -> Mapping[int, CommitMark]:
-        """Return every partition's head."""
+        """
+        Return every partition's head.
+
+        Raises:
+            StoreUnavailable: A server of the log does not answer.
+        """
+        ...
+
+    async def reachable_heads(self) -> Mapping[int, CommitMark]:
+        """
+        Return the heads of the partitions whose server answers.
+
+        Raises:
+            StoreUnavailable: None does.
+        """
         ...
 
     async def commit_of(self, partition: int, position: int) -> Commit | None:

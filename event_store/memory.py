@@ -6,13 +6,34 @@ of their name says; `clock` gives the time of commits.
 """
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 
+from event_store.boundaries import canonical_tags
 from event_store.codec import Batch
-from event_store.integrity import StoredCommit, commit_hash, leaf_hash, marks_of, micros
-from event_store.log import Answer, Append, Check, Commit, Expect, NewEvent, Outcome, Page, StreamTail
+from event_store.integrity import StoredCommit, StoredTag, commit_hash, leaf_hash, marks_of, micros
+from event_store.log import (
+    CONDITION,
+    Answer,
+    Append,
+    Check,
+    Commit,
+    Expect,
+    Filter,
+    Matches,
+    NewEvent,
+    Outcome,
+    Page,
+    QueryItem,
+    SavedState,
+    Snapshot,
+    StateTail,
+    StreamStates,
+    StreamTail,
+    TagTail,
+)
 from event_store.placement import home_of
 from schemas.envelope import BEGINNING, CommitMark, RecordedEvent
 from schemas.errors import EpochChanged
@@ -32,6 +53,9 @@ class _Partition:
     commits: list[StoredCommit] = field(default_factory=list)
     streams: dict[_Stream, list[RecordedEvent]] = field(default_factory=dict)
     keys: dict[_Key, tuple[bytes, Outcome]] = field(default_factory=dict)
+    tags: dict[int, Sequence[str]] = field(default_factory=dict)
+    snapshots: dict[tuple[str, str, bytes], Snapshot] = field(default_factory=dict)
+    forgotten: set[_Stream] = field(default_factory=set)
 
     @property
     def head(self) -> CommitMark:
@@ -45,8 +69,12 @@ class _Partition:
 
     def require(self, mark: CommitMark) -> None:
         """Refuse a place that is not in this history."""
-        if mark.position and next((s.commit.mark for s in self.following(mark.position)), None) != mark:
+        if mark.position and not self.has(mark):
             raise EpochChanged(self.number, mark.position)
+
+    def has(self, mark: CommitMark) -> bool:
+        """Say whether a commit is in this history."""
+        return next((s.commit.mark for s in self.following(mark.position)), None) == mark
 
     def commit(self, waiting: Sequence[_Waiting], recorded_at: datetime) -> None:
         """Add events and the record of their commit."""
@@ -58,7 +86,9 @@ class _Partition:
             )  # fmt: skip
             self.streams.setdefault((append.tenant, event.stream), []).append(recorded)
             events.append(recorded)
-        leaves = [leaf_hash(event, micros(recorded_at)) for event in events]
+            if event.tags:
+                self.tags[position] = canonical_tags(event.tags)
+        leaves = [leaf_hash(e, micros(recorded_at), self.tags.get(e.position, ())) for e in events]
         first, last = events[0].position, events[-1].position
         hash_ = commit_hash(before.hash, self.number, first, last, micros(recorded_at), leaves)
         octets = sum(len(event.data) + len(event.metadata) for event in events)
@@ -114,7 +144,22 @@ class _Run:
                 return check.stream
             if not _holds(check, self.version(stream)):
                 return check.stream
-        return None
+        happened = any(
+            self._happened(append.tenant, item, condition.after)
+            for condition in append.conditions
+            for item in condition.items
+        )
+        return CONDITION if happened else None
+
+    def _happened(self, tenant: str, item: QueryItem, after: int) -> bool:
+        """Say whether an event matches an item, after a position or before in this batch."""
+        part = self.partition
+        stored = ((e.tenant, e.type, part.tags.get(e.position, ())) for e in part.events[max(after, 0) :])
+        before = ((append.tenant, event.type, event.tags) for append, event, _ in self.waiting)
+        return any(
+            own == tenant and set(item.tags) <= set(tags) and (not item.types or type_ in item.types)
+            for own, type_, tags in chain(stored, before)
+        )
 
     def _add(self, append: Append) -> None:
         for event in append.events:
@@ -152,13 +197,17 @@ class MemoryLog:
         """Return where a tenant lives: a stable hash, unless an override says otherwise."""
         return self._placements.get(tenant, home_of(tenant, self.partitions))
 
+    async def likely_partition_of(self, tenant: str) -> int:
+        """Return where a tenant lives."""
+        return await self.partition_of(tenant)
+
     async def append_batch(
         self, partition: int, appends: Sequence[Append], *, known: CommitMark | None = None
     ) -> Sequence[Outcome]:
         """Carry out independent appends in order, in one commit; see `EventLog.append_batch`."""
         if not appends:
             return ()
-        Batch(appends)  # it knows the bounds
+        Batch(appends).arguments()  # it knows the bounds
         part = self._parts[partition]
         part.require(known or BEGINNING)
         before, run = part.head, _Run(part)
@@ -207,22 +256,87 @@ class MemoryLog:
         ]
         return sorted(events), part.head
 
+    async def read_tagged(
+        self, partition: int, tails: Sequence[TagTail]
+    ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
+        """Return the events that carry each of some tags, in order, and the head that they were read at."""
+        part = self._parts[partition]
+        return [
+            [
+                event
+                for event in part.events[max(tail.after, 0) :]
+                if event.tenant == tail.tenant and tail.tag in part.tags.get(event.position, ())
+            ]
+            for tail in tails
+        ], part.head
+
+    async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
+        """Return the tags of the events of a range of positions, in order."""
+        part = self._parts[partition]
+        return [
+            StoredTag(event.position, tag, event.tenant, event.type)
+            for event in part.events[max(first, 1) - 1 : max(last, 0)]
+            for tag in part.tags.get(event.position, ())
+        ]
+
+    async def read_states(self, partition: int, tails: Sequence[StateTail]) -> StreamStates:
+        """Return many streams' saved states and the events that follow; see `EventLog.read_states`."""
+        part = self._parts[partition]
+        saved: list[SavedState] = []
+        rest: list[StreamTail] = []
+        for tenant, stream, after, shape in tails:
+            known = part.snapshots.get((tenant, stream, shape or b""))
+            if known is not None and known.version > after and part.has(known.commit):
+                saved.append(SavedState(tenant, stream, known.version, known.state))
+                after = known.version
+            rest.append(StreamTail(tenant, stream, after))
+        events, head = await self.read_tails(partition, rest)
+        return StreamStates(saved, events, head)
+
+    async def save_states(self, partition: int, snapshots: Sequence[Snapshot]) -> int:
+        """Keep states of streams, each in place of an older one of the same shape; see `EventLog.save_states`."""
+        part, kept = self._parts[partition], 0
+        for snapshot in snapshots:
+            key = (snapshot.tenant, snapshot.stream, snapshot.shape)
+            before = part.snapshots.get(key)
+            is_newer = before is None or before.version < snapshot.version or not part.has(before.commit)
+            if is_newer and part.has(snapshot.commit) and key[:2] not in part.forgotten:
+                part.snapshots[key] = snapshot
+                kept += 1
+        return kept
+
+    async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
+        """Delete the saved states of streams, and never keep one of them again."""
+        part = self._parts[await self.partition_of(tenant)]
+        part.forgotten.update((tenant, stream) for stream in streams)
+        gone = [key for key in part.snapshots if key[:2] in part.forgotten]
+        for key in gone:
+            del part.snapshots[key]
+        return len(gone)
+
     async def read_stream(
         self,
         tenant: str,
         stream: str,
         *,
         after_version: int = 0,
+        until_version: int | None = None,
         until_position: int | None = None,
+        since_time: datetime | None = None,
         until_time: datetime | None = None,
+        backwards: bool = False,
+        events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
-        """Return one stream's events, oldest first."""
+        """Return one stream's events, oldest first or `backwards`."""
         part = self._parts[await self.partition_of(tenant)]
-        for event in part.streams.get((tenant, stream), [])[after_version:]:
-            if until_position is not None and event.position > until_position:
-                return
-            if until_time is not None and event.recorded_at > until_time:
-                return
+        found = [
+            event
+            for event in part.streams.get((tenant, stream), [])[after_version:until_version]
+            if (until_position is None or event.position <= until_position)
+            and (since_time is None or event.recorded_at >= since_time)
+            and (until_time is None or event.recorded_at <= until_time)
+        ]
+        for event in (found[::-1] if backwards else found)[:events_max]:
             yield event
 
     async def read_page(
@@ -242,9 +356,37 @@ class MemoryLog:
         end = commits[-1].mark if commits else after
         return Page(partition, after, part.events[after.position : end.position], end, commits)
 
-    async def read_range(self, partition: int, first: int, last: int) -> Sequence[RecordedEvent]:
-        """Return the events of a range of positions, both included, in order."""
-        return self._parts[partition].events[max(first, 1) - 1 : max(last, 0)]
+    async def read_filtered(
+        self,
+        partition: int,
+        after: CommitMark,
+        filter: Filter,
+        *,
+        events_max: int,
+        bytes_max: int = 8 * 1024 * 1024,
+    ) -> Matches:
+        """Return what follows a place in the partition's history and matches; see `EventLog.read_filtered`."""
+        part = self._parts[partition]
+        part.require(after)
+        found: list[RecordedEvent] = []
+        octets, end = 0, after
+        for stored in part.following(after.position + 1):
+            commit = stored.commit
+            events = part.events[commit.first_position - 1 : commit.last_position]
+            own = [event for event in events if filter.takes(event, part.tags.get(event.position, ()))]
+            octets += sum(len(event.data) + len(event.metadata) for event in own)
+            if found and own and (len(found) + len(own) > events_max or octets > bytes_max):
+                break
+            found += own
+            end = commit.mark
+        return Matches(partition, after, found, end)
+
+    async def read_range(
+        self, partition: int, first: int, last: int, *, tenants: Collection[str] | None = None
+    ) -> Sequence[RecordedEvent]:
+        """Return the events of a range of positions, both included, in order: all, or those of some tenants."""
+        events = self._parts[partition].events[max(first, 1) - 1 : max(last, 0)]
+        return events if tenants is None else [event for event in events if event.tenant in tenants]
 
     async def head(self, partition: int) -> Commit | None:
         """Return the partition's last commit; None when nothing was ever appended."""
@@ -254,6 +396,10 @@ class MemoryLog:
     async def heads(self) -> Mapping[int, CommitMark]:
         """Return every partition's head."""
         return {number: part.head for number, part in self._parts.items()}
+
+    async def reachable_heads(self) -> Mapping[int, CommitMark]:
+        """Return every partition's head: they are all here."""
+        return await self.heads()
 
     async def commit_of(self, partition: int, position: int) -> Commit | None:
         """Return the commit that a position belongs to; None when it is still to come."""

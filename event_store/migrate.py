@@ -4,14 +4,17 @@ Brings a database to a revision of its layout, or says which one it is at.
 Everything of a namespace lives in the schema of that name, its revision included, so several systems can share
 a database. A run is one transaction under an advisory lock: killed at any statement it leaves nothing, and two runs
 at once do the work once. Every database gets every table; partitions of the log are made only where they belong.
+Roles belong to the whole server and stay: they are made first, in a transaction of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 from socket import gethostname
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy
 from alembic import command
@@ -19,6 +22,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg import errors as postgres_errors
 
+from event_store.roles import make_roles
 from infra.sql import load_sql
 from schemas.errors import BadDefinition, Rejection, StoreUnavailable
 
@@ -66,10 +70,32 @@ def migrate_all(
     for partitions, url in store_urls.items():
         wanted.setdefault(url, []).extend(partitions)
     wanted.setdefault(read_url, [])
+    log_id = None if check else _identity_of(list(wanted), namespace)
     return [
-        migrate(url, namespace, partitions, check=check, to=to, reason=reason)
+        migrate(url, namespace, partitions, check=check, to=to, reason=reason, log_id=log_id)
         for url, partitions in wanted.items()
     ]
+
+
+def _identity_of(urls: Sequence[str], namespace: str) -> str:
+    """
+    Return the identity that the servers of a log share, or a new one where none has any.
+
+    Raises:
+        BadDefinition: They hold parts of different logs.
+        StoreUnavailable: One does not answer.
+    """
+    found: dict[str, str] = {}
+    for url in urls:
+        with _opened(url) as (server, connection):
+            cursor = connection.connection.cursor()
+            if (identity := _identity(cursor, namespace)) is not None:
+                found[identity] = server
+    if len(found) > 1:
+        raise BadDefinition(
+            "EVERFOLD_STORE_URL", f"{' and '.join(found.values())} hold parts of different logs"
+        )
+    return next(iter(found), str(uuid4()))
 
 
 def migrate(
@@ -81,22 +107,53 @@ def migrate(
     to: str | None = None,
     range_events: int | None = None,
     reason: str | None = None,
+    log_id: str | None = None,
 ) -> Migration:
     """
     Bring one database to the newest revision, or to the revision `to`, and make the partitions that belong there.
 
     With `check` it only looks. `range_events` is how many positions go into one table of events. Who did it, and
-    the `reason`, are recorded with every change.
+    the `reason`, are recorded with every change. `log_id` is the identity that a log without one is given.
 
     Raises:
         StoreUnavailable: The server is away, or somebody held what had to be changed.
-        BadDefinition: There is no revision `to`, or the log was made with other partitions.
+        BadDefinition: There is no revision `to`, the log was made with other partitions, or roles are missing that
+            the account may not make.
         LogNotEmpty: It would have taken the log away.
     """
     scripts = ScriptDirectory.from_config(_config(namespace))
     newest = scripts.get_current_head() or ""
     if to is not None and to != "base":
         _require_revision(scripts, to)
+    with _opened(url, roles_of=None if check else namespace) as (server, connection):
+        cursor = connection.connection.cursor()
+        if check:
+            before = _revision(cursor, namespace)
+            missing = _missing(cursor, namespace, partitions) if before else tuple(partitions)
+            return Migration(server, before, before, newest, partitions_missing=missing)
+        _lock(cursor, namespace)
+        cursor.execute(load_sql("event_store", "sql/migrations/namespace.sql", namespace=namespace))
+        before = _revision(cursor, namespace)
+        _move(connection, namespace, before, to or "head", scripts)
+        after = _revision(cursor, namespace)
+        made: Sequence[int] = ()
+        if after is not None:
+            made = _make_partitions(cursor, namespace, partitions, range_events)
+            _identify(cursor, namespace, log_id or str(uuid4()))
+            _guard(cursor, namespace)
+        if made or after != before:
+            record = load_sql("event_store", "sql/queries/record_migration.sql", namespace=namespace)
+            cursor.execute(record, [before, after, f"{getuser()}@{gethostname()}", reason])
+        return Migration(server, before, after, newest, partitions_made=made)
+
+
+@contextmanager
+def _opened(url: str, *, roles_of: str | None = None) -> Iterator[tuple[str, sqlalchemy.Connection]]:
+    """
+    Open a transaction for a block, and name its server without the password.
+
+    The roles of the namespace `roles_of` are made first, in a transaction of their own: they are the whole server's.
+    """
     engine = sqlalchemy.create_engine(
         sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"),
         poolclass=sqlalchemy.NullPool,
@@ -104,24 +161,11 @@ def migrate(
     )
     server = f"{engine.url.host}:{engine.url.port or 5432}/{engine.url.database}"
     try:
+        if roles_of is not None:
+            with engine.begin() as connection:
+                make_roles(connection.connection.driver_connection, roles_of)
         with engine.begin() as connection:
-            cursor = connection.connection.cursor()
-            if check:
-                before = _revision(cursor, namespace)
-                missing = _missing(cursor, namespace, partitions) if before else tuple(partitions)
-                return Migration(server, before, before, newest, partitions_missing=missing)
-            _lock(cursor, namespace)
-            cursor.execute(load_sql("event_store", "sql/migrations/namespace.sql", namespace=namespace))
-            before = _revision(cursor, namespace)
-            _move(connection, namespace, before, to or "head", scripts)
-            after = _revision(cursor, namespace)
-            made: Sequence[int] = ()
-            if after is not None:
-                made = _make_partitions(cursor, namespace, partitions, range_events)
-            if made or after != before:
-                record = load_sql("event_store", "sql/queries/record_migration.sql", namespace=namespace)
-                cursor.execute(record, [before, after, f"{getuser()}@{gethostname()}", reason])
-            return Migration(server, before, after, newest, partitions_made=made)
+            yield server, connection
     except sqlalchemy.exc.OperationalError as error:
         raise StoreUnavailable from error
     except (postgres_errors.OperationalError, postgres_errors.LockNotAvailable) as error:
@@ -163,12 +207,33 @@ def _revision(cursor: Any, namespace: str) -> str | None:
     return str(row[0]) if row else None
 
 
+def _identity(cursor: Any, namespace: str) -> str | None:
+    cursor.execute("SELECT to_regclass(%s)", [f"{namespace}.log_identity"])
+    if cursor.fetchone()[0] is None:
+        return None
+    cursor.execute(load_sql("event_store", "sql/queries/log_identity.sql", namespace=namespace))
+    row = cursor.fetchone()
+    return str(row[0]) if row else None
+
+
+def _identify(cursor: Any, namespace: str, log_id: str) -> None:
+    cursor.execute("SELECT to_regclass(%s)", [f"{namespace}.log_identity"])
+    if cursor.fetchone()[0] is not None:  # an earlier revision was asked for
+        cursor.execute(load_sql("event_store", "sql/queries/identify.sql", namespace=namespace), [log_id])
+
+
 def _move(connection: Any, namespace: str, before: str | None, to: str, scripts: ScriptDirectory) -> None:
     config = _config(namespace)
     config.attributes["connection"] = connection
     order = [script.revision for script in scripts.walk_revisions()]  # newest first
     is_back = to == "base" or (to != "head" and before in order and order.index(before) < order.index(to))
     (command.downgrade if is_back else command.upgrade)(config, to)
+
+
+def _guard(cursor: Any, namespace: str) -> None:
+    cursor.execute(load_sql("event_store", "sql/queries/has_guards.sql", namespace=namespace))
+    if cursor.fetchone()[0]:
+        cursor.execute(load_sql("event_store", "sql/queries/guard_every_table.sql", namespace=namespace))
 
 
 def _missing(cursor: Any, namespace: str, partitions: Sequence[int]) -> Sequence[int]:

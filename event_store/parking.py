@@ -23,7 +23,9 @@ async def let_go_on(pool: "asyncpg.Pool[Any]", namespace: str, parked_ids: Seque
     await pool.execute(sql("sql/queries/let_go_on.sql"), list(parked_ids))
 
 
-async def leave_out(pool: "asyncpg.Pool[Any]", namespace: str, parked_id: int, reason: str) -> None:
+async def leave_out(
+    pool: "asyncpg.Pool[Any]", namespace: str, parked_id: int, reason: str, actor: str | None = None
+) -> None:
     """Have one parked event never taken up; those that wait behind it follow."""
     sql = partial(load_sql, "event_store", namespace=namespace)
-    await pool.execute(sql("sql/queries/leave_out.sql"), parked_id, getuser(), reason)
+    await pool.execute(sql("sql/queries/leave_out.sql"), parked_id, actor or getuser(), reason)

@@ -29,14 +29,20 @@ from event_store.failures import (
     leaves_unknown,
     means_later,
 )
-from event_store.log import Answer, Append, Outcome
+from event_store.log import Answer, Append, Outcome, Snapshot
+from event_store.object_store import ObjectStore
+from event_store.old_keys import drop_old_keys
 from event_store.placement import home_of
 from event_store.postgres_reading import PostgresReading
-from event_store.servers import CALL_SECONDS_MAX
+from event_store.servers import CALL_SECONDS_MAX, OF_ACCOUNT, LogRoles
+from event_store.snapshots import Snapshots
+from infra.failpoints import failpoint
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import EpochChanged, OutcomeUnknown, StoreUnavailable
 
 LOST_CALLS_MAX = 1_000
+FILLED_EVENTS_MAX = 65_536
+"""How many events are looked at in one transaction that notes where types and tenants occur."""
 
 
 class PostgresLog(PostgresReading):
@@ -47,11 +53,16 @@ class PostgresLog(PostgresReading):
         store_urls: Mapping[range, str],
         namespace: str = "everfold",
         *,
+        archive: ObjectStore | None = None,
         statements_cached_max: int = STATEMENTS_CACHED_MAX,
+        roles: LogRoles = OF_ACCOUNT,
     ) -> None:
         """Make a log that connects when it is first used; see `PostgresReading`."""
-        super().__init__(store_urls, namespace, statements_cached_max=statements_cached_max)
+        super().__init__(
+            store_urls, namespace, archive=archive, statements_cached_max=statements_cached_max, roles=roles
+        )
         self._lost: dict[int, list[int]] = defaultdict(list)
+        self.snapshots = Snapshots(self._servers)
 
     async def append_batch(
         self, partition: int, appends: Sequence[Append], *, known: CommitMark | None = None
@@ -66,9 +77,11 @@ class PostgresLog(PostgresReading):
         is_lost = False
         try:
             async with server.writers.borrow() as connection:
+                failpoint("append.before_send")
                 is_lost = True
                 async with asyncio.timeout(CALL_SECONDS_MAX):
                     reply: Any = await connection.fetchrow(self._servers.sql("append_batch"), *arguments)
+                failpoint("append.after_reply")
                 if connection.warned:
                     raise OutcomeUnknown
                 is_lost = False
@@ -88,6 +101,7 @@ class PostgresLog(PostgresReading):
 
     async def settle(self, partition: int, append: Append) -> Outcome | None:
         """Say what became of an append whose outcome is unknown; see `EventLog.settle`."""
+        failpoint("append.before_settle")
         calls = list(self._lost[partition])
         key = append.key
         event_stream, event_version, event_id = _first_event(append)
@@ -104,6 +118,7 @@ class PostgresLog(PostgresReading):
                     raise OutcomeUnknown
         except (asyncpg.PostgresError, *LOST) as error:
             raise StoreUnavailable from error
+        failpoint("append.after_settle")
         self._lost[partition] = [call for call in self._lost[partition] if call not in calls]
         if row is None:
             return None
@@ -117,33 +132,89 @@ class PostgresLog(PostgresReading):
         """
         Have a tenant without events live in a partition of choice.
 
+        Each server is told, first the one where the tenant lives now, which from then on takes no events of it; last
+        the one where placements are looked up, whose word counts. Cut short, it is run again.
+
         Raises:
             TenantHasEvents: It has events elsewhere already.
+            PartitionNotHere: The log has no such partition.
+            StoreUnavailable: A server does not answer.
         """
-        home = home_of(tenant, self.partitions)
-        for at in (home, *self._servers.firsts()):  # first where it is looked up
-            try:
-                async with self._servers.of(at).writers.borrow() as connection:
-                    await connection.execute(self._servers.sql("place_tenant"), tenant, partition)
-            except asyncpg.PostgresError as error:
-                if error.sqlstate == failures.HAS_EVENTS:
-                    raise TenantHasEvents(tenant) from error
-                raise
-            except LOST as error:
+        self._servers.of(partition)
+        home, place = home_of(tenant, self.partitions), self._servers.sql("place_tenant")
+        try:
+            async with self._servers.of(home).writers.borrow() as connection, connection.transaction():
+                # Two placements of a tenant at once would each take the other's partition for the one to leave.
+                await connection.execute(self._servers.sql("lock_tenant"), tenant)
+                row = await connection.fetchrow(self._servers.sql("placement"), tenant)
+                for server in self._servers.besides(home, first=row[0] if row else home):
+                    async with server.writers.borrow() as other:
+                        await other.execute(place, tenant, partition)
+                await connection.execute(place, tenant, partition)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == failures.HAS_EVENTS:
+                raise TenantHasEvents(tenant) from error
+            if means_later(error) or leaves_unknown(error):
                 raise StoreUnavailable from error
+            raise
+        except LOST as error:
+            raise StoreUnavailable from error
         self._placements.pop(tenant, None)
 
     async def keep_house(self, partition: int, *, keys_kept: timedelta) -> None:
-        """Make the tables that a partition will need next, and drop idempotency keys that are old enough."""
+        """Make the tables that a partition will need next, drop keys that are old enough, note where what occurs."""
         await self._make_ranges(partition)
         await self._servers.read(
             partition,
-            lambda connection: connection.execute(self._servers.sql("forget"), partition, keys_kept),
+            lambda connection: drop_old_keys(connection, self._servers.namespace, partition, keys_kept),
+            keeps_house=True,
         )
+
+        while await self.fill_occurrences(partition):
+            pass
+
+    async def fill_occurrences(self, partition: int) -> int:
+        """Note where types and tenants occur in the next stretch of the log; return how many events were looked at."""
+        row = await self._servers.read(
+            partition,
+            lambda connection: connection.fetchrow(
+                self._servers.sql("fill_occurrences"), partition, FILLED_EVENTS_MAX
+            ),
+            keeps_house=True,
+        )
+        return int(row[0])
+
+    async def save_states(self, partition: int, snapshots: Sequence[Snapshot]) -> int:
+        """Keep states of streams, each in place of an older one of the same shape; see `EventLog.save_states`."""
+        if not snapshots:
+            return 0
+        columns = zip(*(
+            (one.tenant, one.stream, one.shape, one.decider_version, one.version, *one.commit, one.state)
+            for one in sorted(snapshots)
+        ), strict=True)  # fmt: skip
+        arguments = [list(column) for column in columns]
+        row = await self._servers.read(
+            partition,
+            lambda connection: connection.fetchrow(self._servers.sql("save_states"), partition, *arguments),
+        )
+        return int(row[0])
+
+    async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
+        """Delete the saved states of streams, and never keep one of them again; see `EventLog.forget_states`."""
+        partition = await self.partition_of(tenant)
+        row = await self._servers.read(
+            partition,
+            lambda connection: connection.fetchrow(
+                self._servers.sql("forget_states"), partition, tenant, list(streams)
+            ),
+        )
+        return int(row[0])
 
     async def _make_ranges(self, partition: int) -> None:
         await self._servers.read(
-            partition, lambda connection: connection.execute(self._servers.sql("ensure_ranges"), partition)
+            partition,
+            lambda connection: connection.execute(self._servers.sql("ensure_ranges"), partition),
+            keeps_house=True,
         )
 
     def _remember_lost(self, partition: int, call: int) -> None:

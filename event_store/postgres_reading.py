@@ -1,25 +1,47 @@
 """
 Reading the log on PostgreSQL: streams, pages, commits, heads.
 
-Rows come in the order of `RecordedEvent`'s fields, so that an event costs little more than the row it was.
+Rows come in the order of `RecordedEvent`'s fields, so that an event costs little more than the row it was. What is
+archived is read from there. Whether that is needed, the statements themselves tell, as of the same moment as what they
+read, or a hole where an event must be: what nobody has archived costs nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, Self
 
+import asyncpg
+
+from event_store.archived_part import ArchivedPart, StreamPart, matches_of
 from event_store.codec import mark_of
 from event_store.connections import STATEMENTS_CACHED_MAX
-from event_store.integrity import StoredCommit
-from event_store.log import Commit, Page, StreamTail
+from event_store.failures import IN_ARCHIVE, EventMissing, StoreNotMigrated
+from event_store.integrity import StoredCommit, StoredTag
+from event_store.log import (
+    Commit,
+    Filter,
+    Matches,
+    Page,
+    SavedState,
+    StateTail,
+    StreamStates,
+    StreamTail,
+    TagTail,
+)
+from event_store.object_store import NoStore, ObjectStore
 from event_store.placement import home_of
-from event_store.servers import Servers
+from event_store.servers import OF_ACCOUNT, LogRoles, Servers
 from schemas.envelope import CommitMark, RecordedEvent
+from schemas.errors import BadDefinition, StoreUnavailable
 
 PLACEMENTS_CACHED_MAX = 100_000
 STREAM_EVENTS_READ_MAX = 500
 STREAM_BYTES_READ_MAX = 8 * 1024 * 1024
+VERSION_MAX = 2**63 - 1
+ARCHIVED_FILTERED_MAX = 10_000
+"""How many archived events one filtered read looks at: each is fetched, since occurrences may not be filled there."""
 EVENT_FIELDS = len(RecordedEvent._fields)
 
 
@@ -31,16 +53,20 @@ class PostgresReading:
         store_urls: Mapping[range, str],
         namespace: str = "everfold",
         *,
+        archive: ObjectStore | None = None,
         statements_cached_max: int = STATEMENTS_CACHED_MAX,
+        roles: LogRoles = OF_ACCOUNT,
     ) -> None:
         """
         Make a log that connects when it is first used.
 
-        `statements_cached_max` is 0 behind a pooler that does not carry prepared statements.
+        `archive` is where its old events are, if any are archived. `statements_cached_max` is 0 behind a pooler that
+        does not carry prepared statements.
         """
-        self._servers = Servers(store_urls, namespace, statements_cached_max)
+        self.servers = self._servers = Servers(store_urls, namespace, statements_cached_max, roles)
         self.partitions: Sequence[int] = self._servers.partitions
         self._placements: dict[str, int] = {}
+        self._archive = ArchivedPart(self._servers, archive or NoStore())
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,6 +77,7 @@ class PostgresReading:
     async def close(self) -> None:
         """Close every connection."""
         await self._servers.close()
+        await self._archive.close()
 
     async def partition_of(self, tenant: str) -> int:
         """Return where a tenant lives: a stable hash, unless an override says otherwise."""
@@ -65,6 +92,25 @@ class PostgresReading:
             placed = self._placements[tenant] = row[0] if row else home
         return placed
 
+    async def likely_partition_of(self, tenant: str) -> int:
+        """
+        Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`.
+
+        The word of the server where placements are looked up counts. The others have each of its rows before it
+        does, and may have that of a placement that was cut short besides.
+        """
+        home = home_of(tenant, self.partitions)
+        for partition in dict.fromkeys((home, *self._servers.firsts())):
+            try:
+                row = await self._servers.read(
+                    partition,
+                    lambda connection: connection.fetchrow(self._servers.sql("placement"), tenant),
+                )
+            except StoreUnavailable:
+                continue
+            return int(row[0]) if row else home
+        raise StoreUnavailable
+
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail]
     ) -> tuple[Sequence[RecordedEvent], CommitMark]:
@@ -74,8 +120,59 @@ class PostgresReading:
             partition,
             lambda connection: connection.fetch(self._servers.sql("read_tails"), partition, *wanted),
         )
-        events = sorted(_events(row for row in rows if row[1] is not None))
-        return events, mark_of(*rows[0][EVENT_FIELDS:])
+        events = _events(row for row in rows if row[1] is not None)
+        *head, archived_to = rows[0][EVENT_FIELDS:]
+        if archived_to is not None:
+            events += await self._archive.read_tails(partition, tails, events, archived_to)
+        return sorted(events), mark_of(*head)
+
+    async def read_tagged(
+        self, partition: int, tails: Sequence[TagTail]
+    ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
+        """Return the events that carry each of some tags, in order, in one query, and the head they were read at."""
+        wanted = list(zip(*tails, strict=True)) or [(), (), ()]
+        rows = await self._servers.read(
+            partition,
+            lambda connection: connection.fetch(self._servers.sql("read_tagged"), partition, *wanted),
+        )
+        by_tag: list[list[RecordedEvent]] = [[] for _ in tails]
+        if (archived_to := rows[0][-1]) is not None:
+            await self._archive.add_tagged(partition, wanted, archived_to, by_tag)
+        for row, event in zip(rows, _events(rows), strict=True):
+            if row[1] is not None:
+                by_tag[row[EVENT_FIELDS + 2] - 1].append(event)
+        return by_tag, mark_of(*rows[0][EVENT_FIELDS : EVENT_FIELDS + 2])
+
+    async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
+        """Return the tags of the events of a range of positions, both included, in order."""
+        rows = await self._servers.read(
+            partition,
+            lambda connection: connection.fetch(self._servers.sql("read_tags"), partition, first, last),
+        )
+        return [StoredTag(*row) for row in rows]
+
+    async def read_states(self, partition: int, tails: Sequence[StateTail]) -> StreamStates:
+        """Return many streams' saved states and the events that follow, in one query; see `EventLog.read_states`."""
+        wanted = list(zip(*tails, strict=True)) or [(), (), (), ()]
+        rows = await self._servers.read(
+            partition,
+            lambda connection: connection.fetch(self._servers.sql("read_states"), partition, *wanted),
+        )
+        events = _events(row for row in rows if row[5] is not None)
+        saved = [
+            SavedState(row["tenant"], row["stream"], row["version"], row["data"])
+            for row in rows
+            if row[5] is None and row[1] is not None
+        ]
+        *head, archived_to = rows[0][EVENT_FIELDS:]
+        if archived_to is not None:
+            versions = {(one.tenant, one.stream): one.version for one in saved}
+            ends = [
+                StreamTail(*tail[:2], max(tail.after_version, versions.get((tail.tenant, tail.stream), 0)))
+                for tail in tails
+            ]
+            events += await self._archive.read_tails(partition, ends, events, archived_to)
+        return StreamStates(saved, sorted(events), mark_of(*head))
 
     async def read_stream(
         self,
@@ -83,52 +180,80 @@ class PostgresReading:
         stream: str,
         *,
         after_version: int = 0,
+        until_version: int | None = None,
         until_position: int | None = None,
+        since_time: datetime | None = None,
         until_time: datetime | None = None,
+        backwards: bool = False,
+        events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
-        """Return one stream's events, oldest first, in bounded memory."""
+        """Return one stream's events, oldest first or `backwards`, in bounded memory; see `EventLog.read_stream`."""
         partition = await self.partition_of(tenant)
-        while events := await self._read_part(
-            partition, tenant, stream, after_version, until_position, until_time
-        ):
-            for event in events:
+        until = VERSION_MAX if until_version is None else until_version
+        left = VERSION_MAX if events_max is None else events_max
+        name = "read_stream_backwards" if backwards else "read_stream"
+        while after_version < until and left > 0:
+            arguments = (
+                partition, tenant, stream, after_version, until, min(left, STREAM_EVENTS_READ_MAX),
+                STREAM_BYTES_READ_MAX, until_position, until_time, since_time,
+            )  # fmt: skip
+            events, archived_to = await self._read_part(name, arguments)
+            is_lacking = not events or not (backwards or events[0].version == after_version + 1)
+            if is_lacking and archived_to is not None:
+                lacking = StreamPart(
+                    tenant, stream, after_version, events[0].version - 1 if events else until,
+                    until_position, since_time, until_time,
+                )  # fmt: skip
+                async for event in self._archive.read_stream(
+                    self, partition, lacking, archived_to, backwards=backwards
+                ):
+                    yield event
+                    left -= 1
+                    if not left:
+                        return
+            if not events:
+                return
+            for event in events[:left]:
                 yield event
-            after_version = events[-1].version
+            left -= len(events)
+            if backwards:
+                until = events[-1].version - 1
+            else:
+                after_version = events[-1].version
 
     async def _read_part(
-        self,
-        partition: int,
-        tenant: str,
-        stream: str,
-        after: int,
-        until: int | None,
-        until_time: datetime | None,
-    ) -> Sequence[RecordedEvent]:
+        self, name: str, arguments: tuple[Any, ...]
+    ) -> tuple[Sequence[RecordedEvent], int | None]:
+        """Return the next events, and up to where the partition was archived at that moment."""
+        partition: int = arguments[0]
         rows = await self._servers.read(
-            partition,
-            lambda connection: connection.fetch(
-                self._servers.sql("read_stream", partition), partition, tenant, stream, after, until, until_time,
-                STREAM_EVENTS_READ_MAX, STREAM_BYTES_READ_MAX,
-            ),
-        )  # fmt: skip
-        return _events(rows)
+            partition, lambda connection: connection.fetch(self._servers.sql(name, partition), *arguments)
+        )
+        return _events(row for row in rows if row[1] is not None), rows[0][EVENT_FIELDS]
 
     async def read_page(
         self, partition: int, after: CommitMark, *, events_max: int, bytes_max: int = 8 * 1024 * 1024
     ) -> Page:
         """Return what follows a place in the partition's history, whole commits only; see `EventLog.read_page`."""
-        rows = await self._servers.read(
-            partition,
-            lambda connection: connection.fetch(
-                self._servers.sql("read_page", partition),
+        if after.position < self._archive.events.known_end(partition):
+            return await self._archive.read_page(self, partition, after, events_max, bytes_max)
+        try:
+            rows = await self._servers.read(
                 partition,
-                after.position,
-                after.hash,
-                events_max,
-                bytes_max,
-            ),
-            known=after,
-        )
+                lambda connection: connection.fetch(
+                    self._servers.sql("read_page", partition),
+                    partition,
+                    after.position,
+                    after.hash,
+                    events_max,
+                    bytes_max,
+                ),
+                known=after,
+            )
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != IN_ARCHIVE:
+                raise
+            return await self._archive.read_page(self, partition, after, events_max, bytes_max)
         events = _events(rows)
         commits = [
             Commit(partition, row[11], row[1], row[10], row[12], row[13])
@@ -137,15 +262,79 @@ class PostgresReading:
         ]
         return Page(partition, after, events, commits[-1].mark if commits else after, commits)
 
-    async def read_range(self, partition: int, first: int, last: int) -> Sequence[RecordedEvent]:
-        """Return the events of a range of positions, both included, in order."""
+    async def read_filtered(
+        self,
+        partition: int,
+        after: CommitMark,
+        filter: Filter,
+        *,
+        events_max: int,
+        bytes_max: int = 8 * 1024 * 1024,
+    ) -> Matches:
+        """Return what follows a place in the partition's history and matches; see `EventLog.read_filtered`."""
+        if not filter:
+            page = await self.read_page(partition, after, events_max=events_max, bytes_max=bytes_max)
+            return Matches(partition, after, page.events, page.end)
+        names = (sorted(filter.types) or None, sorted(filter.tags) or None, filter.tenant)
         rows = await self._servers.read(
             partition,
             lambda connection: connection.fetch(
-                self._servers.sql("read_range", partition), partition, first, last
+                self._servers.sql("read_filtered"), partition, *after, *names, events_max, bytes_max
+            ),
+            known=after,
+        )  # fmt: skip
+        if rows and (rows[0][-1] or 0) > after.position:
+            page = await self.read_page(partition, after, events_max=ARCHIVED_FILTERED_MAX)
+            carrying = await self._carrying(filter, page) if filter.tags else ()
+            return matches_of(page, filter, events_max, bytes_max, carrying)
+        found = [row for row in rows if row["position"] is not None]
+        for row in found:
+            if row["id"] is None:
+                raise EventMissing(partition, row["position"])
+        end = mark_of(*rows[0][EVENT_FIELDS : EVENT_FIELDS + 2]) if rows else after
+        return Matches(partition, after, _events(found), end)
+
+    async def _carrying(self, filter: Filter, page: Page) -> Container[int]:
+        """Return the positions of a page's events that carry all tags of a filter; tags are never archived."""
+        tags = list(filter.tags)
+        wanted = [filter.tenant] * len(tags), tags, [page.after.position] * len(tags), page.end.position
+        rows = await self._servers.read(
+            page.partition,
+            lambda connection: connection.fetch(
+                self._servers.sql("archived_tagged"), page.partition, *wanted
             ),
         )
-        return _events(rows)
+        found = Counter(row["position"] for row in rows)
+        return {position for position, count in found.items() if count == len(tags)}
+
+    async def read_range(
+        self, partition: int, first: int, last: int, *, tenants: Collection[str] | None = None
+    ) -> Sequence[RecordedEvent]:
+        """Return the events of a range of positions, both included, in order: all, or those of some tenants."""
+        named = None if tenants is None else list(tenants)
+        first = max(first, 1)
+        archived_to = min(self._archive.events.known_end(partition), last)
+        archived: list[RecordedEvent] = []
+        if first <= archived_to:
+            archived = [
+                event
+                for event in await self._archive.events.read_range(partition, first, archived_to)
+                if tenants is None or event.tenant in tenants
+            ]
+            first = archived_to + 1
+        if first > last:
+            return archived
+        rows = await self._servers.read(
+            partition,
+            lambda connection: connection.fetch(
+                self._servers.sql("read_range", partition), partition, first, last, named
+            ),
+        )
+        events = _events(rows)
+        is_whole = bool(events) and events[0].position == first
+        if not is_whole and await self._archive.events.end(partition) >= first:
+            events = [*await self.read_range(partition, first, last, tenants=tenants)]
+        return [*archived, *events] if archived else events
 
     async def head(self, partition: int) -> Commit | None:
         """Return the partition's last commit; None when nothing was ever appended."""
@@ -156,14 +345,62 @@ class PostgresReading:
 
     async def heads(self) -> Mapping[int, CommitMark]:
         """Return every partition's head."""
-        answers = await asyncio.gather(
+        found = await asyncio.gather(*map(self._heads_beside, self._servers.firsts()))
+        heads = {partition: mark for of_server in found for partition, mark in of_server.items()}
+        return {partition: heads[partition] for partition in self.partitions}
+
+    async def reachable_heads(self) -> Mapping[int, CommitMark]:
+        """Return the heads of the partitions whose server answers; see `EventLog.reachable_heads`."""
+        firsts = self._servers.firsts()
+        found = await asyncio.gather(*map(self._heads_beside, firsts), return_exceptions=True)
+        heads: dict[int, CommitMark] = {}
+        for answer in found:
+            if isinstance(answer, Mapping):
+                heads |= answer
+            elif not isinstance(answer, StoreUnavailable):
+                raise answer
+        if not heads:
+            raise StoreUnavailable
+        return heads
+
+    async def _heads_beside(self, partition: int) -> Mapping[int, CommitMark]:
+        """Return the heads of a partition and of those that are on its server."""
+        rows = await self._servers.read(
+            partition, lambda connection: connection.fetch(self._servers.sql("heads"))
+        )
+        found = {row[0]: mark_of(row[1], row[2]) for row in rows}
+        return {at: found[at] for at in self._servers.beside(partition)}
+
+    async def identity(self) -> tuple[str, int]:
+        """
+        Return which log this is, and the number of its present epoch.
+
+        Raises:
+            BadDefinition: The servers hold parts of different logs.
+        """
+        rows = await asyncio.gather(
             *(
-                self._servers.read(partition, lambda connection: connection.fetch(self._servers.sql("heads")))
+                self._servers.read(
+                    partition, lambda connection: connection.fetchrow(self._servers.sql("log_identity"))
+                )
                 for partition in self._servers.firsts()
             )
         )
-        found = {row[0]: mark_of(row[1], row[2]) for rows in answers for row in rows}
-        return {partition: found[partition] for partition in self.partitions}
+        if None in rows:
+            raise StoreNotMigrated
+        if len({row[0] for row in rows}) > 1:
+            raise BadDefinition("EVERFOLD_STORE_URL", "its servers hold parts of different logs")
+        return rows[0][0], max(row[1] for row in rows)
+
+    async def known_events(self, partition: int, ids: Sequence[str]) -> Set[str]:
+        """Return which of some ids are those of events of a partition; reads all of it where there are any."""
+        if not ids:
+            return frozenset()
+        rows = await self._servers.read(
+            partition,
+            lambda connection: connection.fetch(self._servers.sql("events_known", partition), partition, ids),
+        )
+        return frozenset(row[0] for row in rows)
 
     async def commit_of(self, partition: int, position: int) -> Commit | None:
         """Return the commit that a position belongs to; None when it is still to come."""

@@ -7,8 +7,10 @@ up its own group alone, one that was deleted is made again, and a message that w
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -20,15 +22,16 @@ from event_store import topology
 from event_store.broker import BROKER_ERRORS
 from event_store.checkpoints import Checkpoint, Checkpoints, Fenced
 from event_store.cloud_events import CloudEvents
-from event_store.consumer import recorded_at_of
-from event_store.feed import LogFeed
+from event_store.consumer import mark_within, recorded_at_of
+from event_store.feed import LogFeed, until
 from event_store.feed_messages import encode_message, messages_of
+from event_store.integrity import StoredTag
 from event_store.log import EventLog, Page
 from event_store.wake import HeadWatch
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
 from schemas.envelope import BEGINNING
-from schemas.errors import EpochChanged, ServiceError
+from schemas.errors import EpochChanged, ServiceError, UnknownEvent
 
 GROUPS = ("projections", "workflows")
 CLOUD_EVENTS = "cloudevents"
@@ -42,6 +45,14 @@ CLOUD_EVENTS_PER_SECOND_MAX = 1_000
 
 RELAYED = Counter("everfold_relayed_events_total", "Events confirmed by the broker", ["group"])
 RETURNED = Counter("everfold_relay_returned_total", "Messages that found no queue", ["group"])
+
+
+class RelayedLog(EventLog, Protocol):
+    """What a relay needs of the log: events as they are stored, and their tags, which hashes cover."""
+
+    async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
+        """Return the tags of a range's events, in order of position and tag."""
+        ...
 
 
 class Publisher:
@@ -61,7 +72,8 @@ class Publisher:
             OSError: The broker is away, also after some attempts.
         """
         async with self._opening:
-            if self._connection is None or self._connection.is_closed:
+            if self._connection is None or not self._connection.connected.is_set():
+                await self.close()
                 async for attempt in AsyncRetrying(
                     stop=stop_after_attempt(RECONNECT_ATTEMPTS_MAX),
                     wait=wait_random_exponential(multiplier=PAUSE_SECONDS_MIN, max=PAUSE_SECONDS_MAX),
@@ -75,12 +87,19 @@ class Publisher:
             assert self._connection is not None
             return self._connection
 
+    async def discard(self, connection: AbstractConnection) -> None:
+        """Have the next caller open another connection, where nobody has done so yet: this one does not answer."""
+        async with self._opening:
+            if self._connection is connection:
+                await self.close()
+
     async def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
+        """Close the connection: the client takes one that the other end has closed for open until then."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(topology.CALL_SECONDS_MAX):
-                    await self._connection.close()
+                    await connection.close()
 
 
 class GroupRelay:
@@ -89,7 +108,7 @@ class GroupRelay:
     def __init__(
         self,
         publisher: Publisher,
-        event_log: EventLog,
+        event_log: RelayedLog,
         checkpoints: Checkpoints,
         watch: HeadWatch,
         group: str,
@@ -101,6 +120,7 @@ class GroupRelay:
         self._log = event_log
         self._checkpoints = checkpoints
         self._feed = LogFeed(event_log, partition, watch)
+        self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
 
     async def run(self) -> None:
@@ -123,6 +143,8 @@ class GroupRelay:
                 except (*BROKER_ERRORS, ServiceError) as error:
                     log.warning("not relayed", group=self.group, partition=self.partition, error=repr(error))
                     await self._note(error)
+                    if isinstance(error, TimeoutError) and self._connection is not None:
+                        await self._publisher.discard(self._connection)
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
         finally:
@@ -131,8 +153,17 @@ class GroupRelay:
 
     async def _turn(self) -> None:
         page = await self._feed.next(self.checkpoint.mark, wait_seconds=TURN_SECONDS)
-        if not page.events:
-            return
+        page, unknown = self.known_part(page)
+        if page.events:
+            await self._relay(page)
+        if unknown is not None:
+            raise unknown
+
+    def known_part(self, page: Page) -> tuple[Page, UnknownEvent | None]:
+        """Return as much of a page as can be published, and what stands against the rest: bytes go as they are."""
+        return page, None
+
+    async def _relay(self, page: Page) -> None:
         with span("relay.publish", group=self.group, partition=self.partition, events=len(page.events)):
             failpoint("relay.before_publish")
             await self.publish(page)
@@ -149,8 +180,12 @@ class GroupRelay:
         Raises:
             DeliveryError: The queue is full, or is gone and cannot be made.
         """
+        first, last = page.after.position + 1, page.end.position
+        tags = defaultdict[int, list[str]](list)
+        for stored in await self._log.read_tags(self.partition, first, last):
+            tags[stored.position].append(stored.tag)
         for part in messages_of(page):
-            body = encode_message(part)
+            body = encode_message(part, tags)
             try:
                 await self._publish(body)
             except DeliveryError as error:
@@ -183,9 +218,10 @@ class GroupRelay:
     async def channel(self) -> AbstractChannel:
         """Return the channel to publish on, opened if need be."""
         if self._channel is None or self._channel.is_closed:
-            connection = await self._publisher.connection()
+            connection = self._connection = await self._publisher.connection()
             await self.prepare(connection)
-            self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         return self._channel
 
     async def prepare(self, connection: AbstractConnection) -> None:
@@ -214,7 +250,7 @@ class CloudEventsRelay(GroupRelay):
     def __init__(
         self,
         publisher: Publisher,
-        event_log: EventLog,
+        event_log: RelayedLog,
         checkpoints: Checkpoints,
         watch: HeadWatch,
         partition: int,
@@ -228,6 +264,14 @@ class CloudEventsRelay(GroupRelay):
         """Make the exchange."""
         async with connection.channel() as channel:
             await topology.declare_events_exchange(channel, self._publisher.namespace)
+
+    def known_part(self, page: Page) -> tuple[Page, UnknownEvent | None]:
+        """Return a page up to the first event that this program does not know; what follows waits for one that does."""
+        unknown = self._messages.first_unknown(page.events)
+        if unknown is None:
+            return page, None
+        known = until(page, mark_within(page, unknown.position).position)
+        return known, UnknownEvent(unknown.type, unknown.schema_version)
 
     async def publish(self, page: Page) -> None:
         """Publish each event in order, some hundreds under way at once; nobody need have bound a queue."""

@@ -8,7 +8,6 @@ Puts together what a consuming process runs: leases, feeds, groups. Projectors a
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +17,11 @@ from event_store.checkpoints import Checkpoints
 from event_store.consumer import Consumer, Member, TransactionalMember
 from event_store.feed import PAGE_EVENTS_MAX, Feed, LogFeed
 from event_store.group import Members, PartitionGroup
+from event_store.lag import MEASURE_SECONDS, LagMeter
 from event_store.leases import LeasedWork, Leases, process_identity
 from event_store.log import EventLog, Page
 from event_store.wake import HeadWatch, Notifier
-from infra.telemetry import Counter, Gauge, Histogram
-from schemas.errors import ServiceError
+from infra.telemetry import Counter, Histogram
 
 EVENTS_APPLIED = Counter("everfold_events_applied_total", "Events taken by a consumer", ["consumer"])
 LAG_SECONDS = Histogram(
@@ -32,9 +31,8 @@ LAG_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
 
-BEHIND_EVENTS = Gauge("everfold_lag_events", "Events that this process's partitions are behind", ["consumer"])
-BEHIND_SECONDS = Gauge("everfold_lag_seconds", "Age of the oldest event not taken yet", ["consumer"])
-MEASURE_SECONDS = 5.0
+
+STANDS_STILL = "it stands still until `everfold recover` sets it back to what the log has"
 
 FeedOf = Callable[[int], Awaitable[Feed]]
 
@@ -54,8 +52,9 @@ class FixedMembers:
         """Return a member for each consumer."""
         return [TransactionalMember(consumer, self._checkpoints, partition) for consumer in self._consumers]
 
-    async def epoch_changed(self, member: Member) -> None:
-        """Nothing is rebuilt by itself: the member stands still and its status says why."""
+    async def epoch_changed(self, member: Member) -> str:
+        """Say what people must do: nothing is done again by itself, the member stands still."""
+        return STANDS_STILL
 
 
 class ConsumerRole:
@@ -71,8 +70,10 @@ class ConsumerRole:
         members: Members,
         watch: HeadWatch | None,
         feed_of: FeedOf | None = None,
+        prepare: Callable[[int], Awaitable[None]] | None = None,
         applied: Callable[[Member, Page], None] | None = None,
         page_events_max: int = PAGE_EVENTS_MAX,
+        shared_by: Callable[[int], None] = lambda _members: None,
     ) -> None:
         self.checkpoints = Checkpoints(pool, namespace)
         self.groups: dict[int, PartitionGroup] = {}
@@ -81,10 +82,12 @@ class ConsumerRole:
         self._page_events_max = page_events_max
         self._members = members
         self._feed_of = feed_of or self._follow_log
+        self._prepare = prepare
         self._applied = applied
         self._notifier = Notifier(pool, f"{namespace}_applied")
+        self.lag = LagMeter(log)
         self._leases = Leases(pool, namespace, group, log.partitions, holder=process_identity())
-        self._leased = LeasedWork(self._leases, self._work)
+        self._leased = LeasedWork(self._leases, self._work, shared_by)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work on the partitions that this process holds, until `stop`."""
@@ -97,31 +100,25 @@ class ConsumerRole:
             await asyncio.gather(measuring, return_exceptions=True)
 
     async def _measure(self) -> None:
-        """Keep the gauges of how far this process's partitions are behind."""
+        """Keep measuring how far this process's partitions are behind."""
         while True:
+            members = [
+                (member.checkpoint.consumer, partition, member.checkpoint.mark.position)
+                for partition, group in list(self.groups.items())
+                for member in group.members
+            ]
+            await self.lag.measure(members)
             await asyncio.sleep(MEASURE_SECONDS)
-            with suppress(ServiceError):  # the database is away: the readiness says so
-                heads = await self._log.heads()
-                lags: dict[str, tuple[int, float]] = {}
-                for partition, group in list(self.groups.items()):
-                    for member in group.members:
-                        events, seconds = lags.get(member.checkpoint.consumer, (0, 0.0))
-                        behind = max(0, heads[partition].position - member.checkpoint.mark.position)
-                        age = (
-                            await self._age(partition, member.checkpoint.mark.position + 1) if behind else 0.0
-                        )
-                        lags[member.checkpoint.consumer] = events + behind, max(seconds, age)
-                for consumer, (events, seconds) in lags.items():
-                    BEHIND_EVENTS.labels(consumer).set(events)
-                    BEHIND_SECONDS.labels(consumer).set(seconds)
-
-    async def _age(self, partition: int, position: int) -> float:
-        commit = await self._log.commit_of(partition, position)
-        return seconds_since(commit.recorded_at) if commit else 0.0
 
     async def ready(self) -> Mapping[str, str]:
         """Return what is missing for this role to do its work."""
-        return {} if self._leased.ready else {"leases": "could not be renewed: the database does not answer"}
+        if not self._leased.ready:
+            return {"leases": "could not be renewed: the database does not answer"}
+        return self.lag.missing()
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what `/readyz` says besides: the lag, in the figures of `/metrics`."""
+        return {"lag": self.lag.document()}
 
     @property
     def partitions(self) -> Sequence[int]:
@@ -129,6 +126,8 @@ class ConsumerRole:
         return sorted(self._leased.running)
 
     async def _work(self, partition: int) -> None:
+        if self._prepare is not None:
+            await self._prepare(partition)
         group = PartitionGroup(
             partition,
             self._members,

@@ -5,7 +5,7 @@ The servers that a log stands on: which one has a partition, and how a statement
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -33,35 +33,73 @@ READ_ATTEMPTS_MAX = 2
 """A read is tried again when its connection turns out to have ended; it changes nothing."""
 
 
+class LogRoles(NamedTuple):
+    """The database roles that a log's connections take; None: those of their account."""
+
+    writing: str | None = None
+    reading: str | None = None
+    keeping: str | None = None
+    """To make tables ahead of the log and drop old keys."""
+
+
+OF_ACCOUNT = LogRoles()
+
+
 class Server:
     """One server of the log and the ways to talk to it."""
 
-    def __init__(self, url: str, namespace: str, partitions: int, statements_cached_max: int) -> None:
+    def __init__(
+        self, url: str, namespace: str, partitions: int, statements_cached_max: int, roles: LogRoles
+    ) -> None:
         size_max = min(partitions, WRITERS_MAX)
         self.writers = Connections(
-            url, size_max=size_max, name="everfold-writer", statements_cached_max=statements_cached_max
+            url,
+            size_max=size_max,
+            name="everfold-writer",
+            statements_cached_max=statements_cached_max,
+            role=roles.writing,
         )
         self.readers = Connections(
-            url, size_max=READERS_MAX, name="everfold-reader", statements_cached_max=statements_cached_max
+            url,
+            size_max=READERS_MAX,
+            name="everfold-reader",
+            statements_cached_max=statements_cached_max,
+            role=roles.reading,
         )
-        self.announcer = Announcer(url, namespace)
+        self.keepers = Connections(
+            url,
+            size_max=1,
+            name="everfold-keeper",
+            statements_cached_max=statements_cached_max,
+            role=roles.keeping,
+        )
+        self.announcer = Announcer(url, namespace, roles.writing)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.announcer.close()
         await self.writers.close()
         await self.readers.close()
+        await self.keepers.close()
 
 
 class Servers:
     """All of a log's servers, by partition."""
 
-    def __init__(self, store_urls: Mapping[range, str], namespace: str, statements_cached_max: int) -> None:
+    def __init__(
+        self,
+        store_urls: Mapping[range, str],
+        namespace: str,
+        statements_cached_max: int,
+        roles: LogRoles = OF_ACCOUNT,
+    ) -> None:
         self.namespace = namespace
         counts: dict[str, int] = defaultdict(int)
         for part, url in store_urls.items():
             counts[url] += len(part)
-        servers = {url: Server(url, namespace, count, statements_cached_max) for url, count in counts.items()}
+        servers = {
+            url: Server(url, namespace, count, statements_cached_max, roles) for url, count in counts.items()
+        }
         self._servers = {partition: servers[url] for part, url in store_urls.items() for partition in part}
         self.partitions: Sequence[int] = sorted(self._servers)
         self._statements: dict[tuple[str, int | None], str] = {}
@@ -83,9 +121,19 @@ class Servers:
         except KeyError:
             raise PartitionNotHere(f"partition {partition}", "is none of the log's") from None
 
+    def besides(self, home: int, *, first: int) -> Sequence[Server]:
+        """Return every server but that of one partition; before all others the one that has the partition `first`."""
+        servers = dict.fromkeys((self.of(first), *self._servers.values()))
+        return [server for server in servers if server is not self.of(home)]
+
     def firsts(self) -> Sequence[int]:
         """Return one partition of each server."""
         return list({server: partition for partition, server in reversed(self._servers.items())}.values())
+
+    def beside(self, partition: int) -> Sequence[int]:
+        """Return the partitions that are on the same server as one of them, which is among them."""
+        server = self.of(partition)
+        return [other for other in self.partitions if self._servers[other] is server]
 
     def sql(self, name: str, partition: int | None = None) -> str:
         """
@@ -108,9 +156,12 @@ class Servers:
         read: Callable[[StoreConnection], Awaitable[Any]],
         *,
         known: CommitMark | None = None,
+        keeps_house: bool = False,
     ) -> Any:
         """
         Run a statement that may be run again, on a connection to a partition's server.
+
+        What keeps house has a connection of its own, because it works in another role.
 
         Raises:
             EpochChanged: The log does not have the commit `known`.
@@ -119,7 +170,8 @@ class Servers:
         server = self.of(partition)
         for attempt in range(1, READ_ATTEMPTS_MAX + 1):
             try:
-                async with server.readers.borrow() as connection, asyncio.timeout(CALL_SECONDS_MAX):
+                connections = server.keepers if keeps_house else server.readers
+                async with connections.borrow() as connection, asyncio.timeout(CALL_SECONDS_MAX):
                     return await read(connection)
             except asyncpg.PostgresError as error:
                 if error.sqlstate == EPOCH_CHANGED and known is not None:

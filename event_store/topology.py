@@ -5,15 +5,18 @@ Feed queues are ours alone and hold nothing that the log does not have, so one t
 earlier program is dropped and made anew.
 """
 
+import asyncio
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-HEARTBEAT_SECONDS = 10
+HEARTBEAT_SECONDS = 5
+"""The client takes a connection for dead after three of these, and the broker after two."""
 CONNECT_SECONDS_MAX = 5.0
 CALL_SECONDS_MAX = 5.0
+DECLARE_SECONDS_MAX = 10.0
 QUEUE_MESSAGES_MAX = 2_000
 QUEUE_BYTES_MAX = 256 * 1024 * 1024
 UNUSED_MILLISECONDS_MAX = 3600 * 1000
@@ -49,7 +52,17 @@ async def connect(url: str, name: str) -> AbstractConnection:
 
 
 async def declare_queue(connection: AbstractConnection, namespace: str, group: str, partition: int) -> None:
-    """Make the queue of a group's partition, and where its dead letters go."""
+    """
+    Make the queue of a group's partition, and where its dead letters go.
+
+    Raises:
+        TimeoutError: The broker does not answer: opening a channel has no bound of its own.
+    """
+    async with asyncio.timeout(DECLARE_SECONDS_MAX):
+        await _declare_queue(connection, namespace, group, partition)
+
+
+async def _declare_queue(connection: AbstractConnection, namespace: str, group: str, partition: int) -> None:
     name, dead = queue_name(namespace, group, partition), dead_name(namespace)
     arguments: dict[str, Any] = {
         "x-queue-type": "quorum",

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from event_store.failures import NO_REPLY
 from infra.telemetry import log
 
 RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX = 0.2, 5.0
@@ -57,7 +58,7 @@ class Listener:
                 finally:
                     with suppress(Exception):
                         await connection.close(timeout=1)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except NO_REPLY as error:
                 log.info("not listening", channel=self._channel, error=repr(error))
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, RECONNECT_SECONDS_MAX)
@@ -142,6 +143,6 @@ class Notifier:
                     self._channel,
                     payloads,
                 )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except NO_REPLY as error:
                 log.info("not notified", channel=self._channel, error=repr(error))
                 await asyncio.sleep(RECONNECT_SECONDS_MIN)

@@ -89,19 +89,30 @@ class Authenticator:
             Unauthenticated: There is no token, or not one to be believed.
             IssuerUnavailable: The issuer's keys were never seen and cannot be fetched now.
         """
+        principal, _ = await self.authenticate_until(authorization)
+        return principal
+
+    async def authenticate_until(self, authorization: bytes | None) -> tuple[Principal, float]:
+        """
+        Return who a request's Authorization header speaks for, and until when (seconds since 1970).
+
+        Raises:
+            Unauthenticated: There is no token, or not one to be believed.
+            IssuerUnavailable: The issuer's keys were never seen and cannot be fetched now.
+        """
         token = _bearer(authorization)
         digest = sha256(token).digest()
         known = self._verified.get(digest)
         if known is not None:
-            principal, expires = known
+            _, expires = known
             if self._now() < expires:
-                return principal
+                return known
             del self._verified[digest]
         principal, expires = await self._verify(token)
         self._verified[digest] = (principal, expires)
         while len(self._verified) > VERIFIED_TOKENS_MAX:
             self._verified.popitem(last=False)
-        return principal
+        return principal, expires
 
     async def _verify(self, token: bytes) -> tuple[Principal, float]:
         header = read_header(token, self._rules)

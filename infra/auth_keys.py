@@ -6,7 +6,6 @@ it be asked again at most once in `FETCH_SECONDS_MIN`: a flood of made-up key id
 """
 
 import asyncio
-import os
 import secrets
 import time
 import warnings
@@ -22,6 +21,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, KeySet
 
+from infra.secret_file import write_secret_once
 from infra.telemetry import log
 from schemas.errors import BadDefinition, Unauthenticated, Unavailable
 
@@ -76,10 +76,8 @@ class DevelopmentKey:
         """Return the key in a folder; the first who asks makes it, and all who ask get the same."""
         path = folder / KEY_FILE
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_once(
-                path, ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)}).as_dict(private=True)
-            )
+            key = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)})
+            write_secret_once(path, orjson.dumps(key.as_dict(private=True)))
         return cls(ECKey.import_key(jiter.from_json(path.read_bytes())))
 
     def sign(self, claims: Mapping[str, Any]) -> str:
@@ -93,22 +91,6 @@ class DevelopmentKey:
 
     async def close(self) -> None:
         """Nothing is held."""
-
-
-def _write_once(path: Path, members: Mapping[str, Any]) -> None:
-    """Write a secret file whole, unless somebody else was first."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(dict(members)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
 
 
 class IssuerKeys:

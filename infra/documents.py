@@ -10,9 +10,11 @@ continue the range, a new one begins, and old values stop counting. Every write 
 was true at and is refused, inside the script, when the mark has passed it: a slow writer or filler cannot
 bring back the past.
 
-Keys carry tenant and generation, so neither another tenant's nor another build's value can be met.
+Keys carry tenant, generation and era, so neither another tenant's nor another build's value can be met, nor one of a
+database that was lost and restored.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
@@ -25,6 +27,11 @@ from schemas.envelope import CommitMark
 ROWS_PER_SCRIPT_MAX = 500
 DOCUMENT_SECONDS = 3_600
 MARK_SECONDS = 86_400
+COMPRESSED_FROM_BYTES = 2_048
+"""Data of this size and more is kept compressed; less gains little and would cost every hit its time."""
+COMPRESSION_LEVEL = 1
+UNKNOWN_PREFIX = "00000000"
+"""In place of a hash where a mark was lost while a batch was being written."""
 
 _DIGEST_CHARACTERS = 16
 _HEADER_CHARACTERS = 1 + 16 + 8 + _DIGEST_CHARACTERS
@@ -42,6 +49,8 @@ class Kind(Enum):
 
 
 _KINDS = {kind.value: kind for kind in Kind}
+_PACKED = b"z"
+"""In place of `THERE` where the data is compressed. Programs that do not know it yet take such a value for none."""
 
 
 class Place(NamedTuple):
@@ -50,10 +59,16 @@ class Place(NamedTuple):
     namespace: str
     projection: str
     generation: int
+    era: str = ""
+    """Which life of the tables' database: after a restore or a failover nothing of the one before is met."""
 
     def document(self, tenant: str, key: Sequence[str]) -> str:
         """Return the key of a row's document."""
         return f"{self._prefix('d')}{':'.join(map(_escape, (tenant, *key)))}"
+
+    def turn(self, tenant: str, key: Sequence[str]) -> str:
+        """Return the key under which a reader says that it is loading a row's document."""
+        return f"{self._prefix('f')}{':'.join(map(_escape, (tenant, *key)))}"
 
     def last_applied(self, tenant: str) -> str:
         """Return the key of a tenant's own last applied position, which is kept like a document."""
@@ -64,7 +79,7 @@ class Place(NamedTuple):
         return f"{self._prefix('m')}{partition}"
 
     def _prefix(self, letter: str) -> str:
-        return f"{self.namespace}:{letter}:{self.projection}:{self.generation}:"
+        return f"{self.namespace}:{letter}:{self.projection}:{self.generation}:{self.era}:"
 
 
 def _escape(part: str) -> str:
@@ -110,22 +125,41 @@ def digest_of(data: bytes) -> str:
     return blake2b(data, digest_size=_DIGEST_CHARACTERS // 2).hexdigest()
 
 
+def pack(data: bytes) -> bytes | None:
+    """Return data compressed, where it is large enough and becomes smaller by it."""
+    if len(data) < COMPRESSED_FROM_BYTES:
+        return None
+    packed = zlib.compress(data, COMPRESSION_LEVEL)
+    return packed if len(packed) < len(data) else None
+
+
+def unpack(data: bytes) -> bytes | None:
+    """Return what `pack` compressed; None where it is something else."""
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return None
+
+
 def encode(kind: Kind, as_of: CommitMark, data: bytes = b"") -> bytes:
     """Return a value in Redis."""
-    header = f"{as_of.position:016x}{as_of.hash[:4].hex()}{digest_of(data)}"
-    return kind.value + header.encode() + data
+    header = f"{as_of.position:016x}{as_of.hash[:4].hex()}{digest_of(data)}".encode()
+    if kind is Kind.THERE and (packed := pack(data)) is not None:
+        return _PACKED + header + packed
+    return kind.value + header + data
 
 
 def decode(value: bytes | None) -> Document | None:
     """Return a cached value; None where there is none, or none of this format."""
-    if value is None or len(value) < _HEADER_CHARACTERS or value[:1] not in _KINDS:
+    if value is None or len(value) < _HEADER_CHARACTERS:
+        return None
+    kind, data = _KINDS.get(value[:1]), value[_HEADER_CHARACTERS:]
+    if value[:1] == _PACKED and (unpacked := unpack(data)) is not None:
+        kind, data = Kind.THERE, unpacked
+    if kind is None:
         return None
     return Document(
-        _KINDS[value[:1]],
-        int(value[1:17], 16),
-        value[17:25].decode(),
-        value[25:_HEADER_CHARACTERS].decode(),
-        value[_HEADER_CHARACTERS:],
+        kind, int(value[1:17], 16), value[17:25].decode(), value[25:_HEADER_CHARACTERS].decode(), data
     )
 
 
@@ -180,17 +214,19 @@ class DocumentWriter:
         self._namespace = namespace
 
     async def begin(
-        self, projection: str, generation: int, partition: int, *, checkpoint: CommitMark
-    ) -> None:
+        self, projection: str, generation: int, partition: int, *, checkpoint: CommitMark, era: str = ""
+    ) -> Mark | None:
         """
         Say where a partition's tables stand, before the first batch.
+
+        Returns the cache's mark where it speaks of more than that: it is another writer's, or of a lost history.
 
         Raises:
             CacheAway: Redis does not answer.
         """
-        place = Place(self._namespace, projection, generation)
+        place = Place(self._namespace, projection, generation, era)
         mark = Mark(*(checkpoint.position,) * 3, checkpoint.hash[:4].hex())
-        await self._redis.run(BEGIN, [place.mark(partition)], [mark.encode(), MARK_SECONDS])
+        return _standing(await self._redis.run(BEGIN, [place.mark(partition)], [mark.encode(), MARK_SECONDS]))
 
     async def write(
         self,
@@ -203,9 +239,12 @@ class DocumentWriter:
         rows: Sequence[Written],
         tenants: Mapping[str, int],
         parked_tenants: Sequence[str] = (),
-    ) -> None:
+        era: str = "",
+    ) -> Mark | None:
         """
         Write what a committed batch changed.
+
+        Returns the cache's mark where the batch comes too late for it: it is another writer's, or of a lost history.
 
         `before` and `after` are the checkpoint's values around the batch; they are equal where parked events
         were released. `tenants` gives the last applied position of each tenant that the batch has events of,
@@ -214,14 +253,14 @@ class DocumentWriter:
         Raises:
             CacheAway: Redis does not answer; nothing needs to be done about it.
         """
-        place = Place(self._namespace, projection, generation)
+        place = Place(self._namespace, projection, generation, era)
         values = {place.document(row.tenant, row.key): row.value(after) for row in rows}
         for tenant, position in tenants.items():
             kind = Kind.PARKED if tenant in parked_tenants else Kind.THERE
             values[place.last_applied(tenant)] = encode(kind, after, b"%d" % position)
         parts = list(_chunks(values)) or [{}]
         for number, part in enumerate(parts, 1):
-            await self._redis.run(
+            answer = await self._redis.run(
                 WRITE,
                 [place.mark(partition), *part],
                 [
@@ -235,6 +274,9 @@ class DocumentWriter:
                     *part.values(),
                 ],
             )
+            if standing := _standing(answer):
+                return standing
+        return None
 
     async def doubt(
         self,
@@ -244,6 +286,7 @@ class DocumentWriter:
         *,
         checkpoint: CommitMark,
         rows: Sequence[tuple[str, tuple[str, ...]]],
+        era: str = "",
     ) -> None:
         """
         Have readers ask the tables for rows (tenant and key) that were written outside of any batch.
@@ -251,11 +294,15 @@ class DocumentWriter:
         Raises:
             CacheAway: Redis does not answer.
         """
-        place = Place(self._namespace, projection, generation)
+        place = Place(self._namespace, projection, generation, era)
         keys = [place.document(tenant, key) for tenant, key in rows]
         value = encode(Kind.PARKED, checkpoint)
         arguments: list[bytes | str | int] = [checkpoint.position, DOCUMENT_SECONDS, value]
         await self._redis.run(DOUBT, [place.mark(partition), *keys], arguments)
+
+
+def _standing(answer: object) -> Mark | None:
+    return decode_mark(answer) if isinstance(answer, bytes) else None
 
 
 def _chunks(values: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

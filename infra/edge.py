@@ -8,8 +8,9 @@ No decision reads `Host`.
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from random import getrandbits
 from typing import Any
 
@@ -62,14 +63,22 @@ class Edge:
     def __init__(self, app: ASGIApp, *, cors_origins: Sequence[str] = ()) -> None:
         self.draining = False
         """Set while the process is about to end: what comes now is refused, what is under way is finished."""
+        self.on_drain: list[Callable[[], None]] = []
+        """Told when the process is about to end: what would otherwise go on for ever ends now."""
         self._app = app
         self._origins = frozenset(origin.encode() for origin in cors_origins)
         self._counters: dict[tuple[str, int], Any] = {}
 
+    def drain(self) -> None:
+        """Take note that the process is about to end."""
+        self.draining = True
+        for tell in self.on_drain:
+            tell()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request through (ASGI). What is not HTTP is passed on as it is."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        """Pass one request through (ASGI)."""
+        if scope["type"] == "websocket":
+            await self._open_socket(scope, receive, send)
             return
         exchange = _Exchange(scope, send, self._origins)
         with trace_of(exchange.traceparent), _request_span(scope, exchange):
@@ -83,6 +92,28 @@ class Edge:
             SEND_REPLY, None
         )  # or the two would refer to each other, and wait for the garbage collector
         self._count(scope["method"], exchange)
+
+    async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request for a WebSocket; what is refused before it is open is answered as a problem."""
+        exchange = _Exchange({**scope, "method": "GET"}, partial(_as_denial, send), frozenset())
+        is_open = False
+
+        async def note(message: Message) -> None:
+            nonlocal is_open
+            is_open = is_open or message["type"] == "websocket.accept"
+            await send(message)
+
+        with trace_of(exchange.traceparent), _request_span(exchange.scope, exchange):
+            try:
+                _check(exchange.scope, exchange)
+                if self.draining:
+                    raise Overloaded
+                await self._app(scope, receive, note)
+            except Exception as error:
+                if is_open:
+                    raise
+                await exchange.fail(error)
+        self._count("GET", exchange)
 
     async def _answer(self, exchange: "_Exchange", scope: Scope, receive: Receive) -> None:
         _check(scope, exchange)
@@ -215,6 +246,11 @@ def _check(scope: Scope, exchange: _Exchange) -> None:
 
 def _request_span(scope: Scope, exchange: _Exchange) -> AbstractContextManager[Any]:
     return span("http request", parent=exchange.parent, method=scope["method"], path=scope["path"])
+
+
+async def _as_denial(send: Send, message: Message) -> None:
+    """Send a part of a complete answer to who has asked for a WebSocket."""
+    await send({**message, "type": message["type"].replace("http.", "websocket.http.", 1)})
 
 
 async def _nothing() -> Message:

@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -21,11 +22,13 @@ from infra.embedded.errors import PortTaken
 from infra.telemetry import log, metrics_page
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
+Facts = Callable[[], Mapping[str, Any]]
+"""What a role says of itself beside whether it is ready."""
 READY_SECONDS_MAX = 5.0
 SHUTDOWN_SECONDS_MAX = 2
 
 
-def health_routes(ready: Readiness) -> list[Route]:
+def health_routes(ready: Readiness, facts: Facts = dict) -> list[Route]:
     """Return the three routes; `ready` answers what is missing and why, nothing when all is there."""
 
     async def livez(_request: Request) -> Response:
@@ -34,7 +37,8 @@ def health_routes(ready: Readiness) -> list[Route]:
     async def readyz(_request: Request) -> Response:
         missing = await _missing(ready)
         status = 503 if missing else 200
-        return JSONResponse({"ready": not missing, "missing": dict(missing)}, status_code=status)
+        body = {"ready": not missing, "missing": dict(missing)} | dict(facts())
+        return JSONResponse(body, status_code=status)
 
     async def metrics(_request: Request) -> Response:
         return Response(metrics_page(), media_type=CONTENT_TYPE_LATEST)
@@ -51,7 +55,9 @@ async def _missing(ready: Readiness) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def serve_health(port: int | None, ready: Readiness, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
+async def serve_health(
+    port: int | None, ready: Readiness, *, host: str = "127.0.0.1", facts: Facts = dict
+) -> AsyncIterator[int]:
     """
     Serve the three routes for a block and yield the port, which the system chooses when none is given.
 
@@ -59,7 +65,7 @@ async def serve_health(port: int | None, ready: Readiness, *, host: str = "127.0
         PortTaken: Another program listens there.
     """
     config = uvicorn.Config(
-        Starlette(routes=health_routes(ready)),
+        Starlette(routes=health_routes(ready, facts)),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -21,6 +21,10 @@ WRITE_WHOLE = "everfold.write_whole"
 """In a scope: what writes a status, headers and body at once, or says that it cannot (`infra/serving.py`)."""
 SEND_REPLY = "everfold.send_reply"
 """In a scope: what sends a complete reply with all that every answer carries (`infra/edge.py`)."""
+ABORT = "everfold.abort"
+"""In a scope: what ends the connection at once, whatever waits to be sent."""
+WEBSOCKET = "WEBSOCKET"
+"""Stands for the method where a request opens a WebSocket."""
 JSON = b"application/json"
 SINGLE_HEADERS = frozenset(
     {
@@ -42,7 +46,7 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope, self.receive = scope, receive
-        self.method: str = scope["method"]
+        self.method: str = scope.get("method", WEBSOCKET)
         self.path: str = scope["path"]
         self.parameters: Mapping[str, str] = {}
         self.state: dict[str, Any] = {}

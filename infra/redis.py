@@ -20,13 +20,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from infra.redis_pipe import RedisPipe
+from infra.redis_pipe import PipeRefused, RedisPipe
 from infra.telemetry import Counter, log
 from schemas.errors import Unavailable
 
 TIMEOUT_SECONDS = 0.1
 CONNECTIONS_MAX = 16
 FAILURES_MAX = 3
+SCANNED_TOGETHER = 1_000
 OPEN_SECONDS = 1.0
 
 FAILURES = Counter("everfold_redis_failures_total", "Calls to Redis that failed or timed out")
@@ -91,6 +92,7 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
             protocol=2,
         )
         self._pipe = RedisPipe(url)
+        self._fills = RedisPipe(url)
         self._timeout_seconds = timeout_seconds
         self.breaker = breaker or Breaker()
         self._digests: dict[str, str] = {}
@@ -104,6 +106,7 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
     async def close(self) -> None:
         """Close every connection."""
         self._pipe.close()
+        self._fills.close()
         await self._client.aclose()
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -113,12 +116,17 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         Raises:
             CacheAway: No answer in time.
         """
-        try:
-            return await self._bounded("MGET", self._pipe.get_many, keys)
-        except CacheAway as error:
-            if isinstance(error.__cause__, TimeoutError):
-                self._pipe.close()
-            raise
+        return await self._closing(self._pipe, "MGET", self._pipe.get_many, keys)
+
+    async def set_if_absent(self, key: str, value: bytes, *, milliseconds: int) -> bytes | None:
+        """
+        Set a key for some time, and return None; or what it holds already.
+
+        Raises:
+            CacheAway: No answer in time, or the server does not take it.
+        """
+        found: bytes | None = await self._piped("SET", key, value, "NX", "PX", milliseconds, "GET")
+        return found
 
     async def put(self, key: str, value: bytes, *, seconds: int) -> None:
         """
@@ -127,7 +135,24 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         Raises:
             CacheAway: No answer in time.
         """
-        await self._call("SET", key, value, "EX", seconds)
+        await self._piped("SET", key, value, "EX", seconds)
+
+    async def delete_matching(self, pattern: str, wanted: Callable[[bytes], bool] = lambda _key: True) -> int:
+        """
+        Delete the keys that match a pattern, and return how many there were; for operators, since it looks at all keys.
+
+        `wanted` says of each whether it is meant.
+
+        Raises:
+            CacheAway: No answer in time.
+        """
+        cursor, deleted = b"0", 0
+        while True:
+            cursor, keys = await self._call("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED_TOGETHER)
+            if keys := [key for key in keys if wanted(key)]:
+                deleted += await self._call("UNLINK", *keys)
+            if cursor in (0, b"0"):
+                return deleted
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         """
@@ -136,13 +161,54 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         Raises:
             CacheAway: No answer in time.
         """
+        return await self._run(self._call, script, keys, arguments)
+
+    async def run_piped(
+        self, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]
+    ) -> Any:
+        """
+        Run a short Lua script among many: all share one connection, and its order.
+
+        Raises:
+            CacheAway: No answer in time.
+        """
+        return await self._run(self._piped, script, keys, arguments)
+
+    async def _run(
+        self,
+        call: Callable[..., Awaitable[Any]],
+        script: str,
+        keys: Sequence[str],
+        arguments: Sequence[bytes | str | int],
+    ) -> Any:
         digest = self._digests.get(script)
         if digest is None:
             digest = self._digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
         try:
-            return await self._call("EVALSHA", digest, len(keys), *keys, *arguments)
+            return await call("EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await self._call("EVAL", script, len(keys), *keys, *arguments)
+            return await call("EVAL", script, len(keys), *keys, *arguments)
+
+    async def _piped(self, *command: Any) -> Any:
+        return await self._closing(self._fills, command[0], self._ask, *command)
+
+    async def _ask(self, *command: Any) -> Any:
+        try:
+            return await self._fills.ask(*command)
+        except PipeRefused as refused:
+            text = str(refused)
+            raise (NoScriptError if text.startswith("NOSCRIPT") else ResponseError)(text) from refused
+
+    async def _closing(
+        self, pipe: RedisPipe, name: str, call: Callable[..., Awaitable[Answer]], *arguments: Any
+    ) -> Answer:
+        """Make one call; a connection on which a reply is overdue is ended."""
+        try:
+            return await self._bounded(name, call, *arguments)
+        except CacheAway as error:
+            if isinstance(error.__cause__, TimeoutError):
+                pipe.close()
+            raise
 
     async def _call(self, *command: Any) -> Any:
         return await self._bounded(command[0], self._client.execute_command, *command)

@@ -1,5 +1,5 @@
 """
-One connection to Redis for reads, with many requests under way on it at once.
+One connection to Redis for reads and readers' turns, with many requests under way on it at once.
 
 The library's path through pool, retries and streams costs five times what the reply does, and the hot route of the
 query API is made of little else. Replies come in the order of requests, so each takes the place at the front of
@@ -22,6 +22,10 @@ WAITING_MAX = 10_000
 
 class PipeBroken(ConnectionError):
     """The connection has ended, or the server does not take it."""
+
+
+class PipeRefused(PipeBroken):
+    """The server answers, and says no."""
 
 
 class _Wire(asyncio.Protocol):
@@ -89,11 +93,22 @@ class RedisPipe:
             PipeBroken: The connection has ended, or the server refused.
             OSError: There is no connection to be had.
         """
+        values: list[bytes | None] = await self.ask("MGET", *keys)
+        return values
+
+    async def ask(self, *command: Any) -> Reply:
+        """
+        Return the reply to one short command.
+
+        Raises:
+            PipeBroken: The connection has ended.
+            PipeRefused: The server says no.
+            OSError: There is no connection to be had.
+        """
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._connect()
-        values: list[bytes | None] = _checked(await wire.ask("MGET", *keys))
-        return values
+        return _checked(await wire.ask(*command))
 
     async def _connect(self) -> _Wire:
         async with self._connecting:
@@ -133,5 +148,5 @@ class RedisPipe:
 
 def _checked(reply: Reply) -> Reply:
     if isinstance(reply, hiredis.ReplyError):
-        raise PipeBroken(str(reply))
+        raise PipeRefused(str(reply))
     return reply

@@ -15,7 +15,7 @@ from infra.settings import Settings
 from schemas.errors import BadDefinition
 
 NOTE = "running.json"
-ADDRESSES = ("store_url", "read_url", "redis_url", "broker_url")
+ADDRESSES = ("store_url", "read_url", "archive_url", "archive_key", "redis_url", "broker_url")
 
 
 @contextmanager

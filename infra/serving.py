@@ -16,11 +16,12 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from infra.application import Application
 from infra.edge import Edge
 from infra.garbage import collect_seldom
-from infra.http import WRITE_WHOLE, Headers
+from infra.http import ABORT, WRITE_WHOLE, Headers
 from infra.problems import encode_problem
 from infra.telemetry import log
 from schemas.errors import BadDefinition, HeadersTooLarge, MalformedRequest, ServiceError
@@ -34,6 +35,7 @@ SHUTDOWN_SECONDS_MAX = 5
 LATE_SECONDS = 0.25
 """After the signal: long enough for requests that were on their way to be told to come back later."""
 BACKLOG = 2_048
+SOCKET_MESSAGE_BYTES_MAX = 64 * 1024
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -87,12 +89,20 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = getattr(self, "cycle", None)  # none yet where the first request asks for another protocol
         if cycle is not None and cycle.transport is self.transport:
             cycle.scope[WRITE_WHOLE] = partial(_write_whole, cycle, self.transport)
+            cycle.scope[ABORT] = self.transport.abort
             cycle.transport = _Corked(self.loop, self.transport)
 
     def on_message_complete(self) -> None:
         """Wait for nothing more: how long the answer takes is our own affair."""
         self._in_head, self._head_bytes, self._deadline = True, 0, math.inf
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Let go of a connection that is another protocol's from here on."""
+        self._deadline = math.inf
+        if self._watch is not None:
+            self._watch.cancel()
+        super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP in the shape of all errors."""
@@ -106,6 +116,15 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class AbortableWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that its application can end at once."""
+
+    async def run_asgi(self) -> None:
+        """Serve it."""
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # a key of ours
+        await super().run_asgi()
 
 
 class _Corked:
@@ -195,7 +214,7 @@ class Server(uvicorn.Server):
             self.force_exit = self.should_exit = True
             return
         log.info("stopping")
-        self._edge.draining = True
+        self._edge.drain()
         self._stopping = asyncio.get_running_loop().create_task(self._stop_soon())
 
     async def _stop_soon(self) -> None:
@@ -217,7 +236,9 @@ def server_of(edge: Edge, *, host: str, port: int) -> Server:
             port=port,
             loop="uvloop",
             http=GuardedProtocol,
-            ws="auto",
+            ws=AbortableWebSocket,
+            ws_max_size=SOCKET_MESSAGE_BYTES_MAX,
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,

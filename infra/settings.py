@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra.database_roles import Part, role_of
 from schemas.errors import BadDefinition
 
 PREFIX = "EVERFOLD_"
@@ -31,6 +32,12 @@ class Settings(BaseSettings):
     store_url: SecretStr | None = None
     read_url: SecretStr | None = None
     replica_urls: Names = ()
+    database_roles: Literal["assumed", "accounts"] = "assumed"
+    """Whether connections take their least-privileged role, or accounts log in that have one each."""
+    archive_url: SecretStr | None = None
+    """Where old events are archived: `file:///a/folder`, or an Azure container's address; unset: nothing is."""
+    archive_key: SecretStr | None = None
+    """The Azure account's key, where the address has no signature of its own."""
     broker_url: SecretStr = SecretStr("log")
     redis_url: SecretStr | None = None
     data_dir: Path = Path(".everfold")
@@ -39,6 +46,10 @@ class Settings(BaseSettings):
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     host: str = "127.0.0.1"
     partitions: Annotated[int, Field(ge=1, le=1024)] = 8
+    database_connections: Annotated[int, Field(ge=4)] = 48
+    """How many connections all projectors together, and all workflow processes, use for their work (governor.py)."""
+    fold_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Over how many processes of its own a projector splits large pages by key; 1: it folds them itself."""
     oidc_issuer: str | None = None
     oidc_audience: str = "everfold"
     oidc_tenant_claim: str = "tenant"
@@ -50,7 +61,28 @@ class Settings(BaseSettings):
     idempotency_hours: Annotated[int, Field(ge=24)] = 24
     rate_limit: Annotated[float, Field(gt=0)] | None = None
     """Requests a second that one caller may send to one process of the command API; unset: no limit."""
+    live_streams_per_subject: Annotated[int, Field(gt=0)] = 200
+    """Live streams that one subject may keep open on one process of the query API."""
+    live_streams_per_tenant: Annotated[int, Field(gt=0)] = 5_000
+    live_streams: Annotated[int, Field(gt=0)] = 10_000
+    """Live streams of all tenants together on one process."""
+    drift_sweep_seconds: Annotated[float, Field(ge=0)] = 86_400
+    """In how long every live row is compared with its fold once; 0: not at all."""
+    heads: Path | None = None
+    """A folder outside the database where signed heads are kept: a log that lacks what they name is not served."""
+    heads_key: SecretStr | None = None
+    """The private key that chain heads are signed with; in development one is made in the data directory."""
+    heads_public_keys: str | None = None
+    """The keys that signed heads are checked with, besides that of `heads_key`: one, or several after a change."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    channels_file: Path | None = None
+    """Where messages to the outside world go (TOML); unset: nowhere."""
+    master_key_file: Path | None = None
+    """Master keys that the keys of persons are wrapped with; unset: in development a file in the data directory."""
+    master_key_vault: str | None = None
+    """Instead of a file: the address of a key in Azure Key Vault."""
+    erasures_dir: Path | None = None
+    """Where erasures are written down outside of the databases."""
     otlp_endpoint: str | None = None
     """Where spans go (OTLP over HTTP); unset: no spans are made."""
 
@@ -65,8 +97,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _store_and_read(self) -> "Settings":
-        if self.store_url and len(self.store_urls) > 1 and self.read_url is None:
-            raise ValueError("EVERFOLD_READ_URL is required when EVERFOLD_STORE_URL names several servers")
+        if self.store_url and len(self.store_urls) > 1:
+            named = sorted(partition for part in self.store_urls for partition in part)
+            if named != list(range(self.partitions)):
+                raise ValueError(
+                    f"EVERFOLD_STORE_URL must name each partition from 0 to {self.partitions - 1} once "
+                    f"(EVERFOLD_PARTITIONS is {self.partitions}); it names {named}"
+                )
+            if self.read_url is None:
+                raise ValueError(
+                    "EVERFOLD_READ_URL is required when EVERFOLD_STORE_URL names several servers"
+                )
+        if self.master_key_file is not None and self.master_key_vault is not None:
+            raise ValueError("EVERFOLD_MASTER_KEY_FILE and EVERFOLD_MASTER_KEY_VAULT exclude each other")
         return self
 
     @classmethod
@@ -85,18 +128,25 @@ class Settings(BaseSettings):
     def store_urls(self) -> Mapping[range, str]:
         """The log's servers by range of partitions; one range over all where one URL is given."""
         text = self.store_url.get_secret_value() if self.store_url else ""
-        if not re.match(r"\d+-\d+=", text):
+        if not re.match(r"\s*\d+-\d+=", text):
             return {range(self.partitions): text}
-        urls = {}
-        for part in text.split(","):
-            first, last, url = re.fullmatch(r"(\d+)-(\d+)=(.+)", part.strip()).groups()  # type: ignore[union-attr]  # checked by the line above for the first; a bad later one is a TypeError named at start
-            urls[range(int(first), int(last) + 1)] = url
+        urls: dict[range, str] = {}
+        for part in re.split(r",\s*(?=\d+-\d+=)", text):  # an address may hold commas of its own
+            bounds, _, url = part.partition("=")
+            first, last = map(int, bounds.split("-"))
+            if range(first, last + 1) in urls:
+                raise ValueError(f"EVERFOLD_STORE_URL names the partitions {bounds} twice")
+            urls[range(first, last + 1)] = url.strip()
         return urls
 
     @property
     def read_url_or_store(self) -> str:
         """The server of the read tables: the log's own unless another is named."""
         return self.read_url.get_secret_value() if self.read_url else next(iter(self.store_urls.values()))
+
+    def role_of(self, part: Part) -> str | None:
+        """Return the database role that a part's connections take; None: their account has it."""
+        return role_of(self.namespace, part, self.database_roles)
 
     @property
     def uses_broker(self) -> bool:

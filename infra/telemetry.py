@@ -28,6 +28,18 @@ _tracer: trace.Tracer | None = None
 _request_trace: ContextVar[str | None] = ContextVar("everfold_traceparent", default=None)
 
 
+class _ErrorOutput:
+    """The error output as it is when something is written: who replaced it may have closed its own since."""
+
+    def write(self, text: str) -> int:
+        """Write to it."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Send on what was written."""
+        sys.stderr.flush()
+
+
 def start_telemetry(*, role: str, level: str = "INFO", otlp_endpoint: str | None = None) -> None:
     """Set up logs, and spans where there is somewhere to send them."""
     global _tracer
@@ -41,7 +53,7 @@ def start_telemetry(*, role: str, level: str = "INFO", otlp_endpoint: str | None
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_ErrorOutput()),  # type: ignore[arg-type]  # all it uses
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)

@@ -1,9 +1,10 @@
 """
 Builds generations from the log beside the live ones, and swaps them in.
 
-A build is the live fold with larger pages: the same members, the same checkpoints, the same transactions. So it goes
-on where it was when it is killed, two builders of one generation cannot both write, and what it builds is what a
-live projector would have built. It goes live when it has reached the live one, while that is held for a moment.
+A build is the live fold with larger pages: the same folds, the same checkpoints, one transaction for rows and
+checkpoint. So it goes on where it was when it is killed, two builders of one generation cannot both write, and what it
+builds is what a live projector would have built. Long stretches are folded in memory and copied in (`bulk.py`), what
+is left by the live members. It goes live when it has reached the live one, while that is held for a moment.
 """
 
 import asyncio
@@ -18,22 +19,29 @@ import asyncpg
 from event_store.checkpoints import Checkpoints, Connection
 from event_store.feed import LogFeed, until
 from event_store.leases import RENEW_SECONDS, Leases, process_identity
-from event_store.log import EventLog
+from event_store.log import EventLog, Page
 from infra.failpoints import failpoint
 from infra.sql import load_sql
 from infra.telemetry import log as logger
+from projectors.bulk import BulkFold, Refused
 from projectors.compare import Difference, first_difference
 from projectors.decoding import Decoder
+from projectors.folding import Folding, Place
 from projectors.generations import LOCK_SECONDS_MAX, Generation, GenerationBehind, Generations
 from projectors.live import LiveMember
 from projectors.projection import Projection, Row
+from projectors.row_fold import RowFold
 from projectors.tables import Table, read_tables
+from projectors.throttle import Throttle
 from projectors.writing import Writer
 from schemas.errors import Rejection, Unavailable
 from schemas.registry import Registry
 
 PAGE_EVENTS_MAX = 20_000
-ROWS_REMEMBERED_MAX = 200_000
+POSITION_MAX = 2**63 - 1
+ROWS_REMEMBERED_MAX = 10_000
+BULK_EVENTS_MIN = 2_000
+"""A stretch that is shorter is left to the live members, which write page by page."""
 PARTITIONS_AT_ONCE = 2
 HOLD_SECONDS_MAX = 3.0
 SWAP_ATTEMPTS_MAX = 20
@@ -50,6 +58,14 @@ class BeingBuilt(Rejection):
     """Another process is building this projection."""
 
     projection: str
+
+
+@dataclass(eq=False)
+class GenerationVoid(Rejection):
+    """The generation rests on events that the log has lost; build a new one with `everfold replay`."""
+
+    projection: str
+    generation: int
 
 
 @dataclass(eq=False)
@@ -97,11 +113,13 @@ class Build:
     ) -> None:
         self.kind = kind
         self._shop = shop
-        self._rate = events_per_second_max
+        self._throttle = Throttle(events_per_second_max)
         self._progress = progress
         self._sql = partial(load_sql, "projectors", namespace=shop.checkpoints.namespace)
         self._members: dict[int, LiveMember] = {}
         self._tables: Mapping[str, Table] = {}
+        self._schema = ""
+        self._writer: Writer | None = None
         self.events = 0
 
     async def run(self, *, verify: bool = False, even_behind: bool = False) -> Built:
@@ -118,8 +136,7 @@ class Build:
         async with self._alone():
             await self._shop.generations.open_first(self.kind)
             live = (await self._shop.generations.live())[name]
-            generation = await self._shop.generations.begin(self.kind)
-            await self._open(generation)
+            generation = await self._begin()
             compares = verify and live.version == self.kind.version and not even_behind
             await self.advance(await self._positions(live.generation) if compares else None)
             failpoint("build.before_swap")
@@ -141,37 +158,129 @@ class Build:
 
     async def build_into(self, schema: str, goals: Goals) -> int:
         """Build into a schema of its own up to some positions, beside all generations; return the number of events."""
-        tables = await read_tables(self._shop.checkpoints.pool, self.kind, schema)
-        await self._open_members(0, tables, f"{schema}/{self.kind.name}")
+        await self._open_members(0, schema, f"{schema}/{self.kind.name}")
         await self.advance(goals)
         return self.events
 
     async def bring_back(self, generation: Generation, live: int) -> None:
-        """Bring an earlier generation of the same version up to date, and make it the live one again."""
+        """
+        Bring an earlier generation of the same version up to date, and make it the live one again.
+
+        Raises:
+            GenerationVoid: The log has lost events that it rests on.
+        """
         async with self._alone():
             await self._open(generation)
+            if not await self._rests_on_the_log():
+                raise GenerationVoid(generation.projection, generation.number)
             await self.swap(generation, live)
+
+    async def _begin(self) -> Generation:
+        """Take up what an earlier build left behind, unless the log has lost what it rests on, or begin anew."""
+        while True:
+            generation = await self._shop.generations.begin(self.kind)
+            await self._open(generation)
+            if await self._rests_on_the_log():
+                return generation
+            await self._shop.generations.refuse(generation, "the log has lost events that it rests on")
+
+    async def _rests_on_the_log(self) -> bool:
+        """Say whether the log has the commits that the generation's checkpoints name."""
+        for partition, member in self._members.items():
+            mark = member.checkpoint.mark
+            commit = await self._shop.log.commit_of(partition, mark.position) if mark.position else None
+            if mark.position and (commit is None or commit.mark != mark):
+                return False
+        return True
 
     # -- folding ------------------------------------------------------------------------------------------
 
-    async def advance(self, goals: Goals) -> None:
-        """Fold up to some positions, or to the log's present end."""
+    async def advance(self, goals: Goals, *, is_held: bool = False) -> None:
+        """Fold up to some positions, or to the log's present end; at full speed while the live one is held."""
         gate = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+        heads = (
+            {} if is_held else {part: mark.position for part, mark in (await self._shop.log.heads()).items()}
+        )
+        bulk = {
+            partition
+            for partition, member in self._members.items()
+            if min(heads.get(partition, 0), self._goal(goals, partition)) - member.checkpoint.mark.position
+            >= BULK_EVENTS_MIN
+        }
 
         async def one(partition: int) -> None:
             async with gate:
-                await self._advance_partition(partition, None if goals is None else goals.get(partition, 0))
+                goal = None if goals is None else goals.get(partition, 0)
+                if partition in bulk:
+                    await self._advance_in_bulk(
+                        partition, min(heads[partition], self._goal(goals, partition))
+                    )
+                await self._advance_partition(
+                    partition, goal, self._throttle if not is_held else Throttle(None)
+                )
 
-        async with asyncio.TaskGroup() as tasks:
-            for partition in self._shop.log.partitions:
-                tasks.create_task(one(partition))
+        try:
+            async with self._open_to_builder(is_needed=bool(bulk)), asyncio.TaskGroup() as tasks:
+                for partition in self._shop.log.partitions:
+                    tasks.create_task(one(partition))
+        except ExceptionGroup as group:  # callers know the error, not how many partitions met it
+            raise group.exceptions[0] from group
 
-    async def _advance_partition(self, partition: int, goal: int | None) -> None:
+    @staticmethod
+    def _goal(goals: Goals, partition: int) -> int:
+        return POSITION_MAX if goals is None else goals.get(partition, 0)
+
+    @asynccontextmanager
+    async def _open_to_builder(self, *, is_needed: bool) -> AsyncIterator[None]:
+        if not is_needed:
+            yield
+            return
+        generations, tables = self._shop.generations, list(self._tables)
+        await generations.open_to_builder(self._schema, tables, is_open=True)
+        try:
+            yield
+        finally:
+            await generations.open_to_builder(self._schema, tables, is_open=False)
+
+    async def _advance_in_bulk(self, partition: int, goal: int) -> None:
+        member = self._members[partition]
+        while True:
+            bulk = self._bulk_fold(member)
+            try:
+                await self._fold_in_bulk(bulk, partition, goal)
+                return
+            except Refused as refused:
+                await self._advance_partition(partition, refused.mark.position, self._throttle)
+            finally:
+                member.forget()  # its rows are the tables' no more
+
+    async def _fold_in_bulk(self, bulk: BulkFold, partition: int, goal: int) -> None:
+        feed = LogFeed(self._shop.log, partition, events_max=PAGE_EVENTS_MAX)
+        try:
+            while bulk.mark.position < goal:
+                page = until(await feed.next(bulk.mark, wait_seconds=0), goal)
+                if not page.events:
+                    break
+                await bulk.take(page)
+                self._count(partition, page)
+                await self._throttle.took(len(page.events))
+            await bulk.write()
+        finally:
+            await feed.close()
+
+    def _bulk_fold(self, member: LiveMember) -> BulkFold:
+        assert self._writer is not None
+        projection = self.kind()
+        decoder = Decoder(self._shop.registry, [projection])
+        return BulkFold(
+            projection, member.checkpoint, decoder, self._shop.checkpoints, self._writer, self._tables
+        )
+
+    async def _advance_partition(self, partition: int, goal: int | None, throttle: Throttle) -> None:
         member = self._members[partition]
         feed = LogFeed(self._shop.log, partition, events_max=PAGE_EVENTS_MAX)
         try:
             while goal is None or member.checkpoint.mark.position < goal:
-                started = time.monotonic()
                 page = await feed.next(member.checkpoint.mark, wait_seconds=0)
                 if goal is not None:
                     page = until(page, goal)
@@ -179,21 +288,22 @@ class Build:
                     return
                 failpoint("build.page")
                 await member.take(page)
-                self.events += len(page.events)
-                self._progress(self.kind.name, partition, page.end.position)
-                if self._rate:
-                    await asyncio.sleep(
-                        max(0.0, len(page.events) / self._rate - (time.monotonic() - started))
-                    )
+                self._count(partition, page)
+                await throttle.took(len(page.events))
         finally:
             await feed.close()
 
-    async def _open(self, generation: Generation) -> None:
-        self._tables = await read_tables(self._shop.checkpoints.pool, self.kind, generation.schema)
-        await self._open_members(generation.number, self._tables)
+    def _count(self, partition: int, page: Page) -> None:
+        self.events += len(page.events)
+        self._progress(self.kind.name, partition, page.end.position)
 
-    async def _open_members(self, number: int, tables: Mapping[str, Table], side: str | None = None) -> None:
-        writer = Writer(self.kind.name, number, tables, self._shop.checkpoints)
+    async def _open(self, generation: Generation) -> None:
+        await self._open_members(generation.number, generation.schema)
+
+    async def _open_members(self, number: int, schema: str, side: str | None = None) -> None:
+        self._schema = schema
+        self._tables = await read_tables(self._shop.checkpoints.pool, self.kind, schema)
+        writer = self._writer = Writer(self.kind.name, number, self._tables, self._shop.checkpoints)
         for partition in self._shop.log.partitions:
             projection = self.kind()
             member = LiveMember(
@@ -209,6 +319,7 @@ class Build:
                 member.checkpoint.kind, member.checkpoint.consumer = "side", side
             await self._shop.checkpoints.open([member.checkpoint])
             self._members[partition] = member
+            self._progress(self.kind.name, partition, member.checkpoint.mark.position)
 
     async def _positions(self, generation: int) -> dict[int, int]:
         rows = await self._shop.checkpoints.pool.fetch(self._sql("sql/marks.sql"), self.kind.name, generation)
@@ -217,7 +328,11 @@ class Build:
     # -- comparing and swapping ---------------------------------------------------------------------------
 
     async def compare(self, live: int) -> tuple[int, Difference | None]:
-        """Compare with the live generation as it stands at one moment; it is held only until that moment is fixed."""
+        """
+        Compare with the live generation as it stands at one moment; it is held only until that moment is fixed.
+
+        Of the first row that differs it is said, too, what a fold of the log in memory makes of it.
+        """
         pool = self._shop.checkpoints.pool
         schema = self._shop.generations.schema_of(self.kind.name, live)
         live_tables = await read_tables(pool, self.kind, schema)
@@ -226,9 +341,19 @@ class Build:
             snapshot.transaction(isolation="repeatable_read", readonly=True),
         ):
             async with pool.acquire() as holder, holder.transaction():
-                await self._level(holder, live)
+                goals = await self._level(holder, live)
                 await snapshot.fetchval("SELECT count(*) FROM pg_catalog.pg_class LIMIT 1")
-            return await first_difference(snapshot, live_tables, self._tables)
+            rows, found = await first_difference(snapshot, live_tables, self._tables)
+        return rows, found and found._replace(expected=await self._expected(found, goals))
+
+    async def _expected(self, found: Difference, goals: Mapping[int, int]) -> bytes | None:
+        assert self._writer is not None
+        place = Place(found.table, found.tenant, found.key)
+        partition = await self._shop.log.partition_of(found.tenant)
+        _, skipped = await self._writer.read_standing(partition)
+        fold = RowFold(place, Folding(self.kind(), complete=True, only=(place,), skipped=skipped))
+        await fold.on(self._shop.log, self._shop.registry, partition, goals.get(partition, 0))
+        return None if fold.row is None else fold.row.encode()
 
     async def swap(self, generation: Generation, live: int, *, even_behind: bool = False) -> None:
         """
@@ -254,13 +379,14 @@ class Build:
                 return
         raise NotSwapped(self.kind.name)
 
-    async def _level(self, holder: Connection, live: int) -> None:
-        """Hold the live generation in the holder's transaction, and reach it."""
+    async def _level(self, holder: Connection, live: int) -> Mapping[int, int]:
+        """Hold the live generation in the holder's transaction, and reach it; return where it stands."""
         await holder.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'")
         rows = await holder.fetch(self._sql("sql/hold.sql"), self.kind.name, live)
         goals = {row["partition"]: row["position"] for row in rows}
         async with asyncio.timeout(HOLD_SECONDS_MAX):
-            await self.advance(goals)
+            await self.advance(goals, is_held=True)
+        return goals
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:

@@ -8,12 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from event_store.operations import Asked, Operation, RetryParked, SkipParked, read_asked
 from infra.running import require_store
 from infra.settings import load_settings
-from projectors.app import open_read_side
-from projectors.dead_letters import document_of, read_parked, retry, skip
-from schemas.errors import NotFound
+from projectors.dead_letters import document_of, one_parked, read_parked
+from projectors.read_side import open_read_side
+from projectors.watching import operate, sentence_of
 
+DOES_NOT_HOLD = 1
 DEMO_TENANT = "demo"
 Tenant = Annotated[str, typer.Option(help="Whose events.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -60,7 +62,8 @@ def retry_command(
     as_json: Json = False,
 ) -> None:
     """Fold the rows again that events wait at."""
-    _tell(asyncio.run(_retry(tenant, projection, number, reason)), as_json=as_json)
+    asked = {"kind": "retry", "tenant": tenant, "consumer": projection, "id": number, "reason": reason}
+    _carry_out(asked, as_json=as_json)
 
 
 @commands.command("skip")
@@ -71,15 +74,24 @@ def skip_command(
     as_json: Json = False,
 ) -> None:
     """Leave one event out of its row for good."""
-    _tell(asyncio.run(_skip(tenant, number, reason)), as_json=as_json)
+    _carry_out({"kind": "skip", "tenant": tenant, "id": number, "reason": reason}, as_json=as_json)
 
 
-def _tell(done: dict[str, str], *, as_json: bool) -> None:
-    if as_json:
-        print(orjson.dumps(done).decode())
-        return
-    for name, what in done.items():
-        print(f"{name}: {what}")
+def _carry_out(asked: dict[str, Any], *, as_json: bool) -> None:
+    operation = asyncio.run(_operate(read_asked(asked)))
+    if as_json and operation.state == "done":
+        print(orjson.dumps(operation.result["keys"]).decode())
+    else:
+        print(orjson.dumps(operation.document()).decode() if as_json else sentence_of(operation))
+    if operation.state != "done":
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+async def _operate(asked: Asked) -> Operation:
+    async with open_read_side(require_store(load_settings()), name="dead-letters") as side:
+        if isinstance(asked, RetryParked | SkipParked) and asked.id is not None:
+            one_parked(await read_parked(side, asked.tenant), asked.id)
+        return await operate(side, asked, Console(stderr=True), is_silent=True)
 
 
 async def _list(tenant: str, projection: str | None) -> list[dict[str, Any]]:
@@ -89,30 +101,6 @@ async def _list(tenant: str, projection: str | None) -> list[dict[str, Any]]:
 
 async def _show(tenant: str, number: int) -> dict[str, Any]:
     async with open_read_side(require_store(load_settings()), name="dead-letters") as side:
-        one = _one(await read_parked(side, tenant), number)
-        events = await side.log.read_range(one["partition"], one["position"], one["position"])
+        one = one_parked(await read_parked(side, tenant), number)
+        events = await side.opened.read_range(one["partition"], one["position"], one["position"])
         return document_of(one) | {"data": orjson.loads(events[0].data)}
-
-
-async def _retry(
-    tenant: str, projection: str | None, number: int | None, reason: str | None
-) -> dict[str, str]:
-    async with open_read_side(require_store(load_settings()), name="dead-letters") as side:
-        parked = await read_parked(side, tenant, projection)
-        chosen = parked if number is None else [_one(parked, number)]
-        await side.generations.record("dead-letters retry", [str(one["id"]) for one in chosen], reason)
-        return await retry(side, chosen)
-
-
-async def _skip(tenant: str, number: int, reason: str) -> dict[str, str]:
-    async with open_read_side(require_store(load_settings()), name="dead-letters") as side:
-        one = _one(await read_parked(side, tenant), number)
-        await side.generations.record("dead-letters skip", [str(number)], reason)
-        return await skip(side, one, reason)
-
-
-def _one(parked: Any, number: int) -> Any:
-    found = next((one for one in parked if one["id"] == number), None)
-    if found is None:
-        raise NotFound(f"parked event {number}")
-    return found

@@ -9,18 +9,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from event_store.operations import Operation, read_asked
 from infra.running import require_store
 from infra.settings import load_settings
+from infra.sql import load_sql
 from infra.telemetry import start_telemetry
-from projectors.app import ReadSide, open_read_side
-from projectors.build import Build, Workshop
+from projectors.acts import kind_of, place_in
 from projectors.dead_letters import document_of, place_of, read_parked
-from projectors.folding import Place
-from projectors.generations import Generation
+from projectors.decoding import Decoded
 from projectors.mend import mender_of
+from projectors.read_side import ReadSide, open_read_side
 from projectors.tables import read_tables
-from schemas.errors import MalformedRequest, NotFound
+from projectors.watching import operate, sentence_of
+from schemas.messages import format_instant
 
+DOES_NOT_HOLD = 1
 DEMO_TENANT = "demo"
 Name = Annotated[str, typer.Argument(help="The projection.")]
 Reason = Annotated[str | None, typer.Option(help="Why; recorded with who did it.")]
@@ -57,27 +60,27 @@ def show_command(
     tenant: Annotated[str, typer.Option(help="Whose row.")] = DEMO_TENANT,
     table: Annotated[str | None, typer.Option(help="Of which table; the first when left out.")] = None,
 ) -> None:
-    """Print a row, a fresh fold of it, how many events are behind it, and what is parked."""
+    """Print a row, a fresh fold of it up to where the projection is, the events behind it, and what is parked."""
     document = asyncio.run(_with_side(lambda side: _show(side, name, tenant, tuple(key.split("/")), table)))
     print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 @commands.command("pause")
-def pause_command(name: Name, reason: Reason = None) -> None:
+def pause_command(name: Name, reason: Reason = None, as_json: Json = False) -> None:
     """Stop applying events to a projection; reads go on."""
-    asyncio.run(_with_side(lambda side: _pause(side, name, reason, paused=True)))
+    _carry_out({"kind": "pause", "projection": name, "reason": reason}, as_json=as_json)
 
 
 @commands.command("resume")
-def resume_command(name: Name, reason: Reason = None) -> None:
+def resume_command(name: Name, reason: Reason = None, as_json: Json = False) -> None:
     """Go on applying events to a projection."""
-    asyncio.run(_with_side(lambda side: _pause(side, name, reason, paused=False)))
+    _carry_out({"kind": "resume", "projection": name, "reason": reason}, as_json=as_json)
 
 
 @commands.command("swap-back")
-def swap_back_command(name: Name, reason: Reason = None) -> None:
+def swap_back_command(name: Name, reason: Reason = None, as_json: Json = False) -> None:
     """Bring the generation before up to date, and make it the live one again."""
-    print(asyncio.run(_with_side(lambda side: _swap_back(side, name, reason))))
+    _carry_out({"kind": "swap-back", "projection": name, "reason": reason}, as_json=as_json)
 
 
 @commands.command("drop")
@@ -85,9 +88,25 @@ def drop_command(
     name: Name,
     generation: Annotated[int, typer.Option(help="Which one; the live one cannot be dropped.")],
     reason: Reason = None,
+    as_json: Json = False,
 ) -> None:
     """Drop a generation's tables."""
-    asyncio.run(_with_side(lambda side: _drop(side, name, generation, reason)))
+    asked = {"kind": "drop", "projection": name, "generation": generation, "reason": reason}
+    _carry_out(asked, as_json=as_json)
+
+
+def _carry_out(asked: dict[str, Any], *, as_json: bool) -> None:
+    """Have an operation carried out, and say what became of it."""
+    request = read_asked(asked)
+    console = Console(stderr=True)
+
+    async def work(side: ReadSide) -> Operation:
+        return await operate(side, request, console, is_silent=as_json)
+
+    operation: Operation = asyncio.run(_with_side(work))
+    print(orjson.dumps(operation.document()).decode() if as_json else sentence_of(operation))
+    if operation.state != "done":
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 async def _with_side(work: Callable[[ReadSide], Awaitable[Any]]) -> Any:
@@ -114,55 +133,35 @@ async def _list(side: ReadSide) -> list[dict[str, Any]]:
 async def _show(
     side: ReadSide, name: str, tenant: str, key: tuple[str, ...], table_name: str | None
 ) -> dict[str, Any]:
-    kind = side.kinds.get(name)
-    if kind is None:
-        raise NotFound(f"projection {name}")
-    if table_name is not None and table_name not in kind.tables:
-        raise MalformedRequest(f"{name} has no table {table_name}; there are: {', '.join(kind.tables)}")
-    place = Place(table_name or next(iter(kind.tables)), tenant, key)
+    kind = kind_of(side, name)
+    place = place_in(kind, tenant, key, table_name)
     live = (await side.generations.live())[name]
     tables = await read_tables(side.pool, kind, side.generations.schema_of(name, live.generation))
-    rows = await tables[place.table].load_rows(side.pool, [place])
     partition = await side.log.partition_of(tenant)
-    heads = await side.log.heads()
-    fold = await (await mender_of(side, kind)).fold(place, heads[partition].position)
+    marks = await side.pool.fetch(
+        load_sql("projectors", "sql/marks.sql", namespace=side.settings.namespace), name, live.generation
+    )
+    reached = next((row["position"] for row in marks if row["partition"] == partition), 0)
+    rows = await tables[place.table].load_rows(side.pool, [place])
+    fold = await (await mender_of(side, kind)).fold(place, reached)
     waiting = [one for one in await read_parked(side, tenant, name) if one["kind"] == "projection"]
     parked = [one for one in waiting if place_of(one) == place]
-    row = rows[place]
+    row, folded = (one and one.encode() for one in (rows[place], fold.row))
     return {
-        "row": orjson.loads(row.encode()) if row is not None else None,
-        "fold": orjson.loads(fold.row.encode()) if fold.row is not None else None,
+        "row": row and orjson.loads(row),
+        "fold": folded and orjson.loads(folded),
+        "equal": row == folded,
+        "position": reached,
         "events": fold.positions,
+        "behind": [_event(one) for one in fold.events],
         "error": fold.error,
         "parked": [document_of(one) for one in parked],
     }
 
 
-async def _pause(side: ReadSide, name: str, reason: str | None, *, paused: bool) -> None:
-    await side.generations.set_paused(name, paused=paused)
-    await side.generations.record("pause" if paused else "resume", [name], reason)
-
-
-async def _swap_back(side: ReadSide, name: str, reason: str | None) -> str:
-    kind = side.kinds.get(name)
-    live = (await side.generations.live()).get(name)
-    if kind is None or live is None or live.previous is None:
-        raise NotFound(f"generation of {name} to go back to")
-    before = next(
-        row for row in await side.generations.all()
-        if row["projection"] == name and row["generation"] == live.previous
-    )  # fmt: skip
-    if before["version"] != kind.version:
-        raise MalformedRequest(
-            f"generation {live.previous} is of version {before['version']}: run the program that folds it"
-        )
-    shop = Workshop(side.log, side.registry, side.generations, side.checkpoints)
-    generation = Generation(name, live.previous, kind.version, before["schema"])
-    await Build(shop, kind).bring_back(generation, live.generation)
-    await side.generations.record("swap-back", [name], reason)
-    return f"{name}: generation {generation.number} is live again"
-
-
-async def _drop(side: ReadSide, name: str, generation: int, reason: str | None) -> None:
-    await side.generations.drop(name, generation)
-    await side.generations.record("drop", [name, str(generation)], reason)
+def _event(one: Decoded) -> dict[str, Any]:
+    source = one.source
+    return {
+        "event_id": source.id, "type": source.type, "schema_version": source.schema_version, "stream": source.stream,
+        "version": source.version, "position": source.position, "recorded_at": format_instant(source.recorded_at),
+    }  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from event_store.checkpoints import Connection
 from projectors.tables import Table
 
+NOT_BUILT = object()
+
 
 class Difference(NamedTuple):
     """A row that is not what it should be."""
@@ -18,12 +20,16 @@ class Difference(NamedTuple):
     live: Any
     """The row's document in the live table; None: there is no such row."""
     expected: Any
+    """The row's document as a fold of the log in memory has it."""
+    rebuilt: Any = NOT_BUILT
+    """The row's document in the generation that was built."""
 
     def document(self) -> dict[str, Any]:
         """Return the difference as JSON."""
+        rebuilt = {} if self.rebuilt is NOT_BUILT else {"rebuilt": _text(self.rebuilt)}
         return {
             "table": self.table, "tenant": self.tenant, "key": list(self.key),
-            "live": _text(self.live), "expected": _text(self.expected),
+            "live": _text(self.live), **rebuilt, "expected": _text(self.expected),
         }  # fmt: skip
 
 
@@ -34,14 +40,18 @@ def _text(document: bytes | str | None) -> str | None:
 async def first_difference(
     connection: Connection, live: Mapping[str, Table], fresh: Mapping[str, Table]
 ) -> tuple[int, Difference | None]:
-    """Return how many live rows there are, and the first that differs from its fresh fold, in the key's order."""
+    """
+    Return how many live rows there are, and the first that differs from its rebuilt one, in the key's order.
+
+    What is expected is left for the caller to find out.
+    """
     rows = 0
     for name, table in live.items():
         rows += await connection.fetchval(f"SELECT count(*) FROM {table.full_name}")
         found = await connection.fetchrow(_difference_sql(table, fresh[name]))
         if found is not None:
             tenant, *key = found[: 1 + len(table.key)]
-            return rows, Difference(name, tenant, tuple(key), found["live"], found["fresh"])
+            return rows, Difference(name, tenant, tuple(key), found["live"], None, found["fresh"])
     return rows, None
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from event_store.parking import WORKFLOW, leave_out, let_go_on
 from infra.sql import load_sql
-from projectors.app import ReadSide
 from projectors.folding import WHOLE_STREAM, Place
 from projectors.mend import mender_of
+from projectors.read_side import ReadSide
 from projectors.writing import decode_key
 from schemas.errors import MalformedRequest, NotFound
 from schemas.messages import format_instant
@@ -69,14 +69,27 @@ async def retry(side: ReadSide, parked: Sequence[Parked]) -> dict[str, str]:
     return done
 
 
-async def skip(side: ReadSide, parked: Parked, reason: str) -> dict[str, str]:
+async def skip(side: ReadSide, parked: Parked, reason: str, *, actor: str | None = None) -> dict[str, str]:
     """Leave one event out for good, and fold its row again without it."""
     if parked["kind"] == WORKFLOW:
-        await leave_out(side.pool, side.settings.namespace, parked["id"], reason)
+        await leave_out(side.pool, side.settings.namespace, parked["id"], reason, actor or getuser())
         return {f"{parked['consumer']} {parked['key']}": "left out"}
     sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
-    await side.pool.execute(sql("sql/skip.sql"), parked["id"], getuser(), reason)
+    await side.pool.execute(sql("sql/skip.sql"), parked["id"], actor or getuser(), reason)
     return await retry(side, [parked])
+
+
+def one_parked(parked: Sequence[Parked], number: int) -> Parked:
+    """
+    Return one of some parked events, by its id.
+
+    Raises:
+        NotFound: It is not among them.
+    """
+    found = next((one for one in parked if one["id"] == number), None)
+    if found is None:
+        raise NotFound(f"parked event {number}")
+    return found
 
 
 def place_of(parked: Parked) -> Place:

@@ -16,7 +16,7 @@ from event_store.log import Page
 from projectors.projection import Projection, Stream
 from schemas import Event
 from schemas.envelope import RecordedEvent
-from schemas.errors import UnknownEvent
+from schemas.errors import UnknownEvent, UnreadableEvent
 from schemas.registry import Registry
 
 
@@ -77,6 +77,8 @@ class Decoder:
                 events = decode(event.type, event.schema_version, event.data)
             except UnknownEvent as error:
                 what = f"a program that can read {error.type} version {error.schema_version}"
+                if isinstance(error, UnreadableEvent):
+                    what = f"{what} ({error.reason})"
                 return DecodedPage(found, frozenset(types), (event.position, what))
             while commit is not None and commit.last_position < event.position:
                 commit = next(commits, None)
@@ -100,9 +102,8 @@ class Decoder:
         return DecodedPage(found, frozenset(types), None)
 
     def _is_wanted(self, place: tuple[str, int]) -> bool | None:
-        """Say whether a stored type is folded by anybody; None: this program does not know it."""
-        model = self._registry.events.get(place)
-        is_old = model is not None and model is not self._registry.newest[model.type]
-        answer = None if model is None else is_old or model.type in self._folded
+        """Say whether what a stored type is read as today is folded by anybody; None: this program does not know it."""
+        types = self._registry.today(*place)
+        answer = None if types is None else not types.isdisjoint(self._folded)
         self._wanted[place] = answer
         return answer

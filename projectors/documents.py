@@ -7,11 +7,13 @@ waits is dropped: infra/documents.py explains why nothing has to be repaired the
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from infra.documents import DocumentWriter, Written
+from event_store.leases import EXPECTED_ERRORS
+from infra.documents import UNKNOWN_PREFIX, DocumentWriter, Mark, Written
 from infra.failpoints import failpoint
 from infra.redis import CacheAway
-from infra.telemetry import Counter
+from infra.telemetry import Counter, log
 from projectors.folding import Place
 from projectors.live import Applied
 from schemas.envelope import CommitMark
@@ -20,7 +22,20 @@ WAITING_ROWS_MAX = 20_000
 """Of one projection in one partition; beyond it what waits is dropped, as if Redis were away."""
 WRITTEN = Counter("everfold_documents_written_total", "Documents written to the cache")
 
-Target = tuple[str, int, int]
+Target = tuple[str, int, str, int]
+"""A projection, its generation, the era that it is read in, and a partition."""
+
+
+class History(Protocol):
+    """What judges whether the cache and the log are of one history."""
+
+    async def hash_prefix(self, partition: int, position: int) -> str | None:
+        """Return the first digits of the hash of a position's commit; None when the log does not have it."""
+        ...
+
+    async def open_epoch(self, reason: str, era: str) -> None:
+        """Have an era of the read tables end, if it is still the present one; the next one's cache is empty."""
+        ...
 
 
 @dataclass
@@ -35,8 +50,9 @@ class _Waiting:
 class DocumentQueue:
     """What is on its way to the cache in this process."""
 
-    def __init__(self, writer: DocumentWriter) -> None:
+    def __init__(self, writer: DocumentWriter, history: History | None = None) -> None:
         self._writer = writer
+        self._history = history
         self._waiting: dict[Target, _Waiting] = {}
         self._begun: set[Target] = set()
         self._wake = asyncio.Event()
@@ -53,7 +69,7 @@ class DocumentQueue:
 
     def put(self, applied: Applied) -> None:
         """Take on what a page has changed."""
-        target = applied.projection.name, applied.generation, applied.partition
+        target = applied.projection.name, applied.generation, applied.era, applied.partition
         waiting = self._extend(target, applied.before, applied.after)
         table = applied.projection.document
         if table is not None:
@@ -91,12 +107,19 @@ class DocumentQueue:
 
     async def _write(self, target: Target, waiting: _Waiting) -> None:
         failpoint("projector.before_cache")
+        projection, generation, era, partition = target
+        standing: Mark | None = None
         try:
             if target not in self._begun:
-                await self._writer.begin(*target, checkpoint=waiting.before)
+                standing = await self._writer.begin(
+                    projection, generation, partition, checkpoint=waiting.before, era=era
+                )
                 self._begun.add(target)
-            await self._writer.write(
-                *target,
+            standing = standing or await self._writer.write(
+                projection,
+                generation,
+                partition,
+                era=era,
                 before=waiting.before,
                 after=waiting.after,
                 rows=list(waiting.rows.values()),
@@ -106,4 +129,19 @@ class DocumentQueue:
         except CacheAway:
             self._begun.discard(target)
         else:
-            WRITTEN.inc(len(waiting.rows))
+            if standing is None:
+                WRITTEN.inc(len(waiting.rows))
+            elif self._history is not None:
+                await self._judge(target, standing, self._history)
+
+    async def _judge(self, target: Target, mark: Mark, history: History) -> None:
+        """Where the cache speaks of a history that the log does not have, see that nobody believes it any more."""
+        try:
+            prefix = await history.hash_prefix(target[-1], mark.end)
+            if prefix != mark.hash_prefix and mark.hash_prefix != UNKNOWN_PREFIX:
+                log.warning("the cache holds a lost history", target=target, position=mark.end)
+                reason = f"the cache holds a history of {target[0]} that the log does not have"
+                await history.open_epoch(reason, target[2])
+        except EXPECTED_ERRORS as error:
+            log.warning("cache not judged", target=target, error=repr(error))
+            self._begun.discard(target)

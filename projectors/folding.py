@@ -6,7 +6,7 @@ the same key behind it, in order. All other keys go on.
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,8 +67,8 @@ class Folding:
     """What an operator has left out, by position and row."""
     made: list[Place] = field(default_factory=list)
     """Rows that were made once and for all, and need not be remembered."""
-    only: Place | None = None
-    """Fold this row alone."""
+    only: Container[Place] | None = None
+    """Fold these rows alone."""
     bad: Mapping[Place, str] = field(default_factory=dict)
     """Rows that the database has refused, and why: their events are to be parked."""
 
@@ -97,9 +97,12 @@ class Folding:
         return steps
 
     def _counts(self, step: Step) -> bool:
-        """Say whether a step is to be taken, where only one row is folded or some events are left out."""
+        """Say whether a step is to be taken, where only some rows are folded or some events are left out."""
         place, _, _, source, _ = step
-        return self.only in (None, place) and (source.stream.position, place) not in self.skipped
+        return (self.only is None or place in self.only) and (
+            source.stream.position,
+            place,
+        ) not in self.skipped
 
     def missing(self, steps: Iterable[Step]) -> dict[str, set[Place]]:
         """Return the rows that steps need and that are not at hand, by table."""

@@ -7,6 +7,7 @@ it, since nobody writes rows without moving the checkpoint or its revision; when
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from event_store.log import Page
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
 from projectors.decoding import Decoded, Decoder
+from projectors.fold_workers import SPLIT_EVENTS_MIN, FoldWorkers, SplitFold
 from projectors.folding import Folding, Place
 from projectors.projection import Projection, Row
+from projectors.shares import Whose
 from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, changes_of
 from schemas.envelope import CommitMark
 
@@ -33,6 +36,7 @@ class Applied(NamedTuple):
 
     projection: Projection[Row]
     generation: int
+    era: str
     partition: int
     before: CommitMark
     after: CommitMark
@@ -54,10 +58,13 @@ class LiveMember(Member):
         checkpoints: Checkpoints,
         writer: Writer,
         *,
+        era: str = "",
         applied: Callable[[Applied], None] = lambda _applied: None,
         rows_max: int = ROWS_REMEMBERED_MAX,
+        workers: FoldWorkers | None = None,
     ) -> None:
         self.projection = projection
+        self.life = era
         self.checkpoint = Checkpoint("projection", projection.name, partition, generation)
         self._decoder = decoder
         self._checkpoints = checkpoints
@@ -65,6 +72,11 @@ class LiveMember(Member):
         self._applied = applied
         self._rows_max = rows_max
         self._folding = Folding(projection)
+        self._split: SplitFold | None = None
+        if workers is not None:
+            whose = Whose(projection.name, generation, partition)
+            self._split = SplitFold(workers, whose, writer.tables, rows_max)
+        self._was_split = False
         self._is_standing_known = False
 
     def idle(self, page: Page) -> bool:
@@ -88,16 +100,24 @@ class LiveMember(Member):
 
     def passed(self, page: Page) -> None:
         """Tell on that the checkpoint has moved over a page that changed nothing."""
+        self._tell_nothing(page.after, page.end)
+
+    def opened(self) -> None:
+        """Tell on where the tables stand: what was told by an earlier holder may be of another history."""
+        self._tell_nothing(self.checkpoint.mark, self.checkpoint.mark)
+
+    def _tell_nothing(self, before: CommitMark, after: CommitMark) -> None:
         nothing = {name: TableChanges((), ()) for name in self._writer.tables}
+        generation, partition = self.checkpoint.generation, self.checkpoint.partition
         self._applied(
-            Applied(
-                self.projection, self.checkpoint.generation, page.partition, page.after, page.end, nothing, {}, ()
-            )
-        )  # fmt: skip
+            Applied(self.projection, generation, self.life, partition, before, after, nothing, {}, ())
+        )
 
     def forget(self) -> None:
         """Drop the rows that are remembered."""
         self._folding.forget()
+        if self._split is not None:
+            self._split.forget()
         self._is_standing_known = False
 
     async def _apply(self, page: Page, events: Sequence[Decoded]) -> None:
@@ -105,8 +125,7 @@ class LiveMember(Member):
         bad: dict[Place, str] = {}
         while True:
             try:
-                async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
-                    changes = await self._fold(events, bad)
+                changes = await self._changes(page, events, bad)
                 try:
                     await self._commit(page, changes)
                 except ROW_ERRORS as error:
@@ -120,13 +139,40 @@ class LiveMember(Member):
             else:
                 return
 
-    async def _fold(self, events: Sequence[Decoded], bad: Mapping[Place, str]) -> dict[str, TableChanges]:
+    async def _changes(
+        self, page: Page, events: Sequence[Decoded], bad: Mapping[Place, str]
+    ) -> dict[str, TableChanges]:
+        """Fold here, or have workers fold; who did not fold the page before knows rows no longer."""
+        split = self._split if self._split is not None and self._split.workers.number > 1 else None
+        if len(events) < SPLIT_EVENTS_MIN:
+            split = None
+        if self._was_split != (split is not None):
+            self.forget()
+            self._was_split = split is not None
+        await self._know_standing(bad)
+        if split is None:
+            async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
+                return await self._fold(events)
+        try:
+            return await split.fold(
+                self._checkpoints.pool, page, events, self._folding, complete=page.after.position == 0
+            )
+        except BaseException as error:
+            self.forget()
+            if isinstance(error, BrokenExecutor):
+                split.workers.replace_broken()
+            raise
+
+    async def _know_standing(self, bad: Mapping[Place, str]) -> None:
         folding = self._folding
         if not self._is_standing_known:
             folding.parked, folding.skipped = await self._writer.read_standing(self.checkpoint.partition)
             folding.complete = self.checkpoint.mark.position == 0
             self._is_standing_known = True
         folding.bad = bad
+
+    async def _fold(self, events: Sequence[Decoded]) -> dict[str, TableChanges]:
+        folding = self._folding
         try:
             for start in range(0, len(events), EVENTS_AT_ONCE):
                 steps = folding.plan(events[start : start + EVENTS_AT_ONCE])
@@ -153,7 +199,7 @@ class LiveMember(Member):
             PARKED.labels(self.projection.name).inc(len(folding.parking))
         self._applied(
             Applied(
-                self.projection, self.checkpoint.generation, page.partition, before, page.end, changes,
+                self.projection, self.checkpoint.generation, self.life, page.partition, before, page.end, changes,
                 folding.tenants, [place for place in folding.parked if place.tenant in folding.tenants],
             )
         )  # fmt: skip

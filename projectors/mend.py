@@ -6,92 +6,55 @@ the row as it was, reads it again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from event_store.checkpoints import Connection
-from event_store.consumer import Held
-from event_store.feed import LogFeed, until
-from event_store.log import Page
 from infra.documents import DocumentWriter
 from infra.redis import CacheAway, RedisCache
 from infra.sql import load_sql
-from projectors.app import ReadSide
-from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
+from projectors.generations import FoldedByAnother, Live
 from projectors.projection import Projection, Row
+from projectors.read_side import ReadSide
+from projectors.row_fold import RowFold
 from projectors.tables import Table, read_tables
 from projectors.writing import Writer, changes_of, encode_key
-from schemas.envelope import BEGINNING, CommitMark
+from schemas.envelope import CommitMark
 from schemas.errors import NotFound
-
-PAGE_EVENTS_MAX = 10_000
-
-
-@dataclass
-class RowFold:
-    """One row, folded from the log up to a mark."""
-
-    place: Place
-    folding: Folding
-    mark: CommitMark = BEGINNING
-    positions: int = 0
-    """How many events were folded into it."""
-
-    @property
-    def row(self) -> Any:
-        """Return the row; None where there is none."""
-        return self.folding.rows.get(self.place)
-
-    @property
-    def error(self) -> str | None:
-        """Return why it could not be folded to the end; None when it could."""
-        return next((parked.error for parked in self.folding.parking if parked.error), None)
 
 
 class Mender:
     """Folds and mends rows of one live generation."""
 
     def __init__(
-        self, side: ReadSide, kind: type[Projection[Row]], generation: int, tables: Mapping[str, Table]
+        self, side: ReadSide, kind: type[Projection[Row]], live: Live, tables: Mapping[str, Table]
     ) -> None:
         self._side = side
         self._kind = kind
-        self._generation = generation
+        self._generation, self._era = live.generation, live.era
         self._tables = tables
-        self._writer = Writer(kind.name, generation, tables, side.checkpoints)
+        self._writer = Writer(kind.name, live.generation, tables, side.checkpoints)
         self._sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
 
     async def fold(self, place: Place, position: int, fold: RowFold | None = None) -> RowFold:
         """Fold a row up to a position, or on from where an earlier fold ended."""
         partition = await self._side.log.partition_of(place.tenant)
-        projection = self._kind()
         if fold is None:
             _, skipped = await self._writer.read_standing(partition)
-            fold = RowFold(place, Folding(projection, complete=True, only=place, skipped=skipped))
-        decoder = Decoder(self._side.registry, [projection])
-        feed = LogFeed(self._side.log, partition, events_max=PAGE_EVENTS_MAX)
-        try:
-            while fold.mark.position < position:
-                page = until(await feed.next(fold.mark, wait_seconds=0), position)
-                own = [event for event in page.events if event.tenant == place.tenant]
-                decoded = decoder.decode(Page(partition, page.after, own, page.end, page.commits))
-                if decoded.held is not None:
-                    raise Held(self._kind.name, partition, *decoded.held)
-                steps = fold.folding.plan(decoded.events)
-                fold.positions += len(steps)
-                fold.folding.fold(steps)
-                fold.mark = page.end
-        finally:
-            await feed.close()
+            fold = RowFold(place, Folding(self._kind(), complete=True, only=(place,), skipped=skipped))
+        await fold.on(self._side.opened, self._side.registry, partition, position)
         return fold
 
-    async def mend(self, place: Place) -> str:
-        """Write a row as its fold says, and release what is parked at it; return in words what was done."""
+    async def mend(self, place: Place, fold: RowFold | None = None) -> str:
+        """
+        Write a row as its fold says, and release what is parked at it; return in words what was done.
+
+        With a fold that has been made before, only what has happened since is folded.
+        """
         partition = await self._side.log.partition_of(place.tenant)
         heads = await self._side.log.heads()
-        fold = await self.fold(place, min(heads[partition].position, await self._position(partition)))
+        reached = min(heads[partition].position, await self._position(partition))
+        fold = await self.fold(place, reached, fold)
         async with self._side.pool.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(
                 self._sql("sql/lock_checkpoint.sql"), self._kind.name, self._generation, partition
@@ -143,6 +106,7 @@ class Mender:
                     partition,
                     checkpoint=mark,
                     rows=[(place.tenant, place.key)],
+                    era=self._era,
                 )
             except CacheAway:
                 return
@@ -154,12 +118,15 @@ async def mender_of(side: ReadSide, kind: type[Projection[Row]]) -> Mender:
 
     Raises:
         NotFound: The projection has no live generation.
+        FoldedByAnother: It is of a version that this program does not fold.
     """
     live = (await side.generations.live()).get(kind.name)
     if live is None:
         raise NotFound(f"live generation of {kind.name}")
+    if live.version != kind.version:
+        raise FoldedByAnother(kind.name, live.version, kind.version)
     tables = await read_tables(side.pool, kind, side.generations.schema_of(kind.name, live.generation))
-    return Mender(side, kind, live.generation, tables)
+    return Mender(side, kind, live, tables)
 
 
 async def mend_row(side: ReadSide, kind: type[Projection[Row]], tenant: str, key: tuple[str, ...]) -> str:

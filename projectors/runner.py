@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-import asyncpg
-
 from event_store.checkpoints import Checkpoints
 from event_store.consumer import Member
+from event_store.failures import NO_REPLY
 from event_store.wake import Listener
 from infra.telemetry import log
+from projectors.binaries import group_of, is_folded_by
 from projectors.decoding import Decoder
+from projectors.fold_workers import FoldWorkers
 from projectors.generations import Generations, Live
 from projectors.live import Applied, LiveMember
 from projectors.projection import Projection, Row
@@ -39,7 +40,8 @@ class LiveProjections:
         checkpoints: Checkpoints,
         *,
         applied: Callable[[Applied], None] = lambda _applied: None,
-        epoch_changed: Callable[[str], None] = lambda _projection: None,
+        epoch_changed: Callable[[str, int], None] = lambda _projection, _generation: None,
+        workers: FoldWorkers | None = None,
     ) -> None:
         self._kinds = kinds
         self._registry = registry
@@ -47,6 +49,8 @@ class LiveProjections:
         self._checkpoints = checkpoints
         self._applied = applied
         self._epoch_changed = epoch_changed
+        self._workers = workers
+        self._group = group_of(kinds)
         self._number = 0
         self._live: dict[str, Live] = {}
         self._writers: dict[tuple[str, int], Writer] = {}
@@ -72,14 +76,15 @@ class LiveProjections:
         return [
             LiveMember(
                 self._kinds[name](), live.generation, partition, decoder, self._checkpoints,
-                self._writers[name, live.generation], applied=self._applied,
+                self._writers[name, live.generation], era=live.era, applied=self._applied, workers=self._workers,
             )
             for name, live in self._live.items()
         ]  # fmt: skip
 
-    async def epoch_changed(self, member: Member) -> None:
+    async def epoch_changed(self, member: Member) -> str:
         """Have the projection built anew: what it rests on is not in the log any more."""
-        self._epoch_changed(member.checkpoint.consumer)
+        self._epoch_changed(member.checkpoint.consumer, member.checkpoint.generation)
+        return "it is built anew from the log"
 
     async def open(self) -> None:
         """Make the first generation of projections that have none, and see what is live."""
@@ -90,10 +95,14 @@ class LiveProjections:
     async def look(self) -> None:
         """See what is live."""
         found = await self._generations.live()
+        alive = await self._generations.alive_groups()
         live = {
             name: found[name]
             for name, kind in self._kinds.items()
-            if name in found and found[name].version == kind.version and not found[name].paused
+            if name in found
+            and found[name].version == kind.version
+            and not found[name].paused
+            and is_folded_by(self._group, name, kind.version, alive)
         }
         if live == self._live:
             return
@@ -116,5 +125,5 @@ class LiveProjections:
                 self._look.clear()
                 try:
                     await self.look()
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                except NO_REPLY as error:
                     log.warning("live generations not read", error=repr(error))

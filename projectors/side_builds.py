@@ -2,7 +2,7 @@
 Builds a projection as it was at an earlier time, into a schema of its own, beside all generations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from infra.sql import load_sql
@@ -13,7 +13,12 @@ from schemas.errors import MalformedRequest
 
 
 async def replay_into(
-    shop: Workshop, kind: type[Projection[Row]], schema: str, goals: Mapping[int, int]
+    shop: Workshop,
+    kind: type[Projection[Row]],
+    schema: str,
+    goals: Mapping[int, int],
+    *,
+    make: Callable[[Workshop, type[Projection[Row]]], Build] = Build,
 ) -> int:
     """
     Fold up to some positions into a schema, and return how many events that took.
@@ -21,8 +26,10 @@ async def replay_into(
     A build that was killed goes on where it was.
 
     Raises:
-        MalformedRequest: The schema is there already and is no such build's.
+        MalformedRequest: The schema is there already and is no such build's, or its name is kept for generations.
     """
+    if schema.startswith(f"{shop.checkpoints.namespace}_"):
+        raise MalformedRequest(f"schema {schema} would stand among those of generations")
     sql = partial(load_sql, "projectors", namespace=shop.checkpoints.namespace)
     consumer = f"{schema}/{kind.name}"
     pool = shop.checkpoints.pool
@@ -36,7 +43,7 @@ async def replay_into(
     if not is_there:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(sql("sql/forget_side.sql"), consumer, kind.name)
-            await make_tables(connection, kind, schema)
-    events = await Build(shop, kind).build_into(schema, goals)
+            await make_tables(connection, kind, schema, shop.checkpoints.namespace)
+    events = await make(shop, kind).build_into(schema, goals)
     await pool.execute(sql("sql/forget_side.sql"), consumer, kind.name)
     return events

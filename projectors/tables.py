@@ -5,10 +5,13 @@ A column's values travel as one text, one after the other, which PostgreSQL take
 catalog: for short values that costs the projector a sixth of what arrays in the driver's binary form do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -28,6 +31,12 @@ COMPARABLE_TYPES = frozenset(
     }
 )  # fmt: skip
 """Types of which the driver gives back the value that a row has."""
+COPYABLE: Mapping[str, Callable[[str], Any]] = {
+    "text": str, "character varying": str, "bytea": str.encode, "bigint": int, "integer": int, "smallint": int,
+    "boolean": lambda text: text == "true", "double precision": float, "numeric": Decimal, "uuid": UUID,
+    "date": date.fromisoformat, "timestamp with time zone": datetime.fromisoformat,
+}  # fmt: skip
+"""Types that are copied in binary form, and what makes a value of one where a row holds it as text."""
 RECKONED = ("tenant", "doc", "position", "commit_hash")
 """The columns that every table has, besides its key, and that are not taken from the row."""
 
@@ -101,6 +110,20 @@ class Column:
     def comparable(self, value: Any) -> Any:
         """Return a row's value as a stored one is read for comparing."""
         return value if value is None or self.is_comparable else self._text(value)
+
+    @property
+    def is_copyable(self) -> bool:
+        """Whether values can be sent in the driver's binary form, which is what `COPY` is fast with."""
+        return (
+            self.type.split("(")[0] in COPYABLE if not self.is_array else self.type in ("text[]", "bigint[]")
+        )
+
+    def copied(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return values in the types that the driver sends: a row may hold a day or a time as text."""
+        if self.is_array:
+            return [None if value is None else list(value) for value in values]
+        convert = COPYABLE[self.type.split("(")[0]]
+        return [value if value is None or type(value) is not str else convert(value) for value in values]
 
 
 def array_literal(values: Iterable[Any]) -> str:
@@ -189,6 +212,16 @@ class Table:
         """Return the arguments that write rows."""
         return [column.joined(self._column_values(column, rows)) for column in self.columns]
 
+    @cached_property
+    def is_copyable(self) -> bool:
+        """Whether rows can be sent with `COPY` in binary form."""
+        return all(column.is_copyable for column in self.columns)
+
+    def copied_rows(self, rows: Sequence[Written]) -> Iterable[tuple[Any, ...]]:
+        """Return rows as `COPY` sends them."""
+        columns = [column.copied(self._column_values(column, rows)) for column in self.columns]
+        return zip(*columns, strict=True)
+
     def comparable_rows(self, rows: Sequence[Written]) -> Iterable[tuple[Any, ...]]:
         """Return rows as they must be read back with `as_written`."""
         columns = [map(column.comparable, self._column_values(column, rows)) for column in self.columns]
@@ -219,9 +252,20 @@ class Table:
 
     async def load_rows(self, connection: Connection, places: Sequence[Place]) -> dict[Place, Any]:
         """Return rows by place; None where there is none."""
-        found: dict[Place, Any] = dict.fromkeys(places)
+        row_class: Any = self.row
+        documents = await self.load_documents(connection, places)
+        return {
+            place: None if document is None else row_class.decode(document)
+            for place, document in documents.items()
+        }
+
+    async def load_documents(
+        self, connection: Connection, places: Sequence[Place]
+    ) -> dict[Place, bytes | None]:
+        """Return rows' documents by place; None where there is none."""
+        found: dict[Place, bytes | None] = dict.fromkeys(places)
         for number, document in await connection.fetch(self.load, *self.key_arguments(places)):
-            found[places[number - 1]] = self.row.decode(_bytes(document))  # type: ignore[attr-defined]
+            found[places[number - 1]] = _bytes(document)
         return found
 
 

@@ -2,11 +2,13 @@
 Builds by itself what must be built: a projection whose version in this program is newer than the live generation's,
 and one whose rows rest on events that the log has lost.
 
-An older program beside a newer one builds nothing: going back is an operator's decision.
+An older program beside a newer one builds nothing: going back is an operator's decision. Nor does a newer one build
+again what an operator has gone back from. The generation before the live one is kept for a while, and then dropped.
 """
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 
 from event_store.checkpoints import Checkpoints
 from event_store.log import EventLog
@@ -17,6 +19,8 @@ from projectors.runner import Kinds
 from schemas.registry import Registry
 
 LOOK_SECONDS = 5.0
+KEPT = timedelta(days=7)
+"""For how long one can swap back."""
 
 
 class Upkeep:
@@ -29,16 +33,19 @@ class Upkeep:
         log: EventLog,
         generations: Generations,
         checkpoints: Checkpoints,
+        *,
+        kept: timedelta = KEPT,
     ) -> None:
+        self._kept = kept
         self._kinds = kinds
         self._generations = generations
         self._shop = Workshop(log, registry, generations, checkpoints)
-        self._void: set[str] = set()
+        self._void: dict[str, int] = {}
         self._wake = asyncio.Event()
 
-    def rebuild(self, projection: str) -> None:
-        """Have a projection built anew, because what it rests on is not in the log any more."""
-        self._void.add(projection)
+    def rebuild(self, projection: str, generation: int) -> None:
+        """Have a projection built anew, because what a generation of it rests on is not in the log any more."""
+        self._void[projection] = generation
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,11 +70,18 @@ class Upkeep:
 
     async def _look(self) -> None:
         live = await self._generations.live()
+        versions = {
+            (row["projection"], row["generation"]): row["version"] for row in await self._generations.all()
+        }
         for name, kind in self._kinds.items():
-            is_void = name in self._void
-            if name not in live or live[name].paused or not (is_void or live[name].version < kind.version):
+            if name not in live or live[name].version > kind.version:
+                continue
+            is_void = self._void.get(name) == live[name].generation
+            was_left = versions.get((name, live[name].previous), -1) >= kind.version
+            is_newer = live[name].version < kind.version and not was_left
+            if live[name].paused or not (is_void or is_newer):
+                await self._generations.drop_old(name, kept=self._kept)
                 continue
             logger.info("building a new generation", projection=name, version=kind.version, void=is_void)
             with suppress(BeingBuilt):
                 await Build(self._shop, kind).run(even_behind=is_void)
-                self._void.discard(name)

@@ -6,7 +6,7 @@ held up. One partition's rows are in memory at a time.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,12 +15,12 @@ from event_store.checkpoints import Connection
 from event_store.consumer import Held
 from event_store.feed import LogFeed, until
 from infra.sql import load_sql
-from projectors.app import ReadSide
 from projectors.compare import Difference
 from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
 from projectors.generations import Live
 from projectors.projection import Projection, Row
+from projectors.read_side import ReadSide
 from projectors.tables import Table, read_tables
 from projectors.writing import Writer, changes_of
 from schemas.envelope import CommitMark
@@ -49,7 +49,7 @@ class ProjectionReport:
 
 
 @dataclass
-class _Check:
+class Check:
     """One projection under check, in one snapshot."""
 
     kind: type[Projection[Row]]
@@ -60,7 +60,10 @@ class _Check:
     tenants: dict[str, list[str]]
     """By table."""
     report: ProjectionReport
-    sample: set[Place] | None = field(default=None)
+    sample: Container[Place] | None = field(default=None)
+    where: Callable[[Table], str] = lambda _table: "true"
+    """What holds for the rows of the sample, as SQL; more may come, and are left out."""
+    found: Callable[[Difference], None] = lambda _difference: None
 
 
 async def verify_projections(
@@ -81,7 +84,7 @@ async def verify_projections(
             side.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            check = await _open(side, connection, side.kinds[name], live[name])
+            check = await open_check(side, connection, side.kinds[name], live[name])
             if check.report.reason is None:
                 if sample is not None:
                     check.sample = await _choose(connection, check, sample, random.Random(seed))
@@ -92,7 +95,10 @@ async def verify_projections(
     return reports
 
 
-async def _open(side: ReadSide, connection: Connection, kind: type[Projection[Row]], live: Live) -> _Check:
+async def open_check(
+    side: ReadSide, connection: Connection, kind: type[Projection[Row]], live: Live
+) -> Check:
+    """Return a check of a live generation in a connection's snapshot."""
     sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
     rows = await connection.fetch(sql("sql/marks.sql"), kind.name, live.generation)
     marks = {row["partition"]: CommitMark(row["position"], row["commit_hash"]) for row in rows}
@@ -108,10 +114,10 @@ async def _open(side: ReadSide, connection: Connection, kind: type[Projection[Ro
         for name, table in tables.items()
     }
     writer = Writer(kind.name, live.generation, tables, side.checkpoints)
-    return _Check(kind, live, tables, writer, marks, tenants, report)
+    return Check(kind, live, tables, writer, marks, tenants, report)
 
 
-async def _choose(connection: Connection, check: _Check, sample: int, chance: random.Random) -> set[Place]:
+async def _choose(connection: Connection, check: Check, sample: int, chance: random.Random) -> set[Place]:
     chosen: set[Place] = set()
     for name, table in check.tables.items():
         keys = ", ".join(f'"{column}"' for column in ("tenant", *table.key))
@@ -125,7 +131,7 @@ async def _choose(connection: Connection, check: _Check, sample: int, chance: ra
 
 
 async def _check_partition(
-    side: ReadSide, connection: Connection, check: _Check, partition: int, progress: Progress
+    side: ReadSide, connection: Connection, check: Check, partition: int, progress: Progress
 ) -> None:
     projection = check.kind()
     folding = Folding(projection, complete=True)
@@ -133,7 +139,7 @@ async def _check_partition(
     decoder = Decoder(side.registry, [projection])
     goal = check.marks.get(partition, CommitMark(0, bytes(32)))
     mark = CommitMark(0, bytes(32))
-    feed = LogFeed(side.log, partition, events_max=PAGE_EVENTS_MAX)
+    feed = LogFeed(side.opened, partition, events_max=PAGE_EVENTS_MAX)
     try:
         while mark.position < goal.position:
             page = until(await feed.next(mark, wait_seconds=0), goal.position)
@@ -148,13 +154,13 @@ async def _check_partition(
             progress(check.kind.name, len(page.events))
     finally:
         await feed.close()
-    await _compare(side, connection, check, partition, folding, parked | folding.parked)
+    await compare(side, connection, check, partition, folding, parked | folding.parked)
 
 
-async def _compare(
+async def compare(
     side: ReadSide,
     connection: Connection,
-    check: _Check,
+    check: Check,
     partition: int,
     folding: Folding,
     parked: set[Place],
@@ -168,7 +174,7 @@ async def _compare(
         }
         here = [tenant for tenant in check.tenants[name] if await side.log.partition_of(tenant) == partition]
         async for row in connection.cursor(
-            f"SELECT {table.as_written} FROM {table.full_name} WHERE tenant = ANY ($1)",
+            f"SELECT {table.as_written} FROM {table.full_name} WHERE tenant = ANY ($1) AND {check.where(table)}",
             here,
             prefetch=ROWS_FETCHED,
         ):
@@ -188,8 +194,9 @@ def _place(table: Table, row: Any) -> Place:
     return Place(table.name, row["tenant"], tuple(row[name] for name in table.key))
 
 
-def _differs(check: _Check, difference: Difference) -> None:
+def _differs(check: Check, difference: Difference) -> None:
     first = check.report.first_difference
     check.report.equal = False
+    check.found(difference)
     if first is None or difference[:3] < first[:3]:
         check.report.first_difference = difference

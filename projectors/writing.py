@@ -5,7 +5,7 @@ As a rule that is one statement for one round trip: all its parts are one transa
 where it was believed to be undoes them all. Large or unusual writes take a transaction of several statements.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,8 +15,10 @@ import asyncpg
 import orjson
 
 from event_store.checkpoints import FENCED_SQLSTATE, Checkpoint, Checkpoints, Connection
+from event_store.waits import tag_of
 from infra.sql import load_sql
 from projectors.folding import Folding, Parked, Place, describe
+from projectors.generations import as_builder
 from projectors.tables import Table, UnwritableValue, Written
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
@@ -114,6 +116,42 @@ class Writer:
             raise
         checkpoint.mark = to
 
+    async def copy(
+        self,
+        folding: Folding,
+        changes: Mapping[str, TableChanges],
+        checkpoint: Checkpoint,
+        to: CommitMark,
+        recorded_at: datetime | None,
+        stored: Collection[Place],
+    ) -> None:
+        """
+        Commit a build's changes with its checkpoint's move: rows that are not `stored` yet are copied in.
+
+        The tables must be open to their owner (`Generations.open_to_builder`).
+
+        Raises:
+            Fenced: The checkpoint was not where it was believed to be; nothing was written.
+        """
+        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.advance(connection, checkpoint, to, recorded_at)
+            there: dict[str, TableChanges] = {}
+            async with as_builder(connection, self._checkpoints.namespace):
+                for name, change in changes.items():
+                    table = self.tables[name]
+                    new = [row for row in change.written if row[0] not in stored] if table.is_copyable else []
+                    if new:
+                        await connection.copy_records_to_table(
+                            name, schema_name=table.schema, columns=[column.name for column in table.columns],
+                            records=table.copied_rows(new),
+                        )  # fmt: skip
+                    old = [row for row in change.written if row[0] in stored] if new else change.written
+                    there[name] = TableChanges(old, change.deleted)
+            await self.write_rows(connection, there)
+            await self.write_tenants(connection, folding.tenants)
+            await self.park(connection, checkpoint.partition, folding.parking)
+        checkpoint.mark = to
+
     async def write_rows(self, connection: Connection, changes: Mapping[str, TableChanges]) -> None:
         """Write and delete rows, some thousands in a statement."""
         for name, change in changes.items():
@@ -173,11 +211,18 @@ class Writer:
 
     async def read_standing(self, partition: int) -> tuple[set[Place], set[tuple[int, Place]]]:
         """Return the rows that have parked events, and what operators have left out."""
+        return await self.read_standing_in(self._checkpoints.pool, partition)
+
+    async def read_standing_in(
+        self, connection: Connection, partition: int
+    ) -> tuple[set[Place], set[tuple[int, Place]]]:
+        """Return the same as a connection's snapshot has it."""
         parked: set[Place] = set()
         skipped: set[tuple[int, Place]] = set()
-        for row in await self._checkpoints.pool.fetch(
+        rows = await connection.fetch(
             self._sql("sql/standing.sql"), self._projection, self._generation, partition
-        ):
+        )
+        for row in rows:
             place = Place(row["table_name"], row["tenant"], decode_key(row["key"]))
             if row["position"] is None:
                 parked.add(place)
@@ -202,7 +247,8 @@ class Writer:
             number += len(table.columns)
             parts.append(f"deleted{index} AS ({table.delete(number)})")
             number += 1 + len(table.key)
-        return f"WITH {', '.join(parts)} SELECT position FROM moved"
+        tag = tag_of(self._projection, self._generation)
+        return f"{tag} WITH {', '.join(parts)} SELECT position FROM moved"
 
     def _row_arguments(self, changes: Mapping[str, TableChanges]) -> Iterable[Any]:
         for name, table in self.tables.items():

@@ -45,6 +45,10 @@ class Reader(Protocol):
         """Return the newest answer there is: one that reflects `at_least` if that can be had now."""
         ...
 
+    async def read_log(self, asked: Asked) -> Answer | None:
+        """Return the answer as the log's head has it; None where it cannot be made from one stream, or not now."""
+        ...
+
 
 class Prefixes(Protocol):
     """What knows the log's history: `query_api.freshness.History`."""

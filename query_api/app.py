@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp
 
 from event_store.log import EventLog
+from event_store.opening import open_log
 from event_store.postgres import PostgresLog
+from event_store.sealed_log import opened_events
+from event_store.servers import LogRoles
+from event_store.standing import Standing
 from event_store.status import read_status
+from event_store.vault import open_sealer, sealed
 from infra.auth import Authenticator, make_authenticator
 from infra.domains import Domain, definitions, load_domains, load_registry
 from infra.edge import Edge
@@ -28,17 +33,24 @@ from query_api.documents import DocumentReader
 from query_api.endpoint import Endpoint
 from query_api.freshness import History
 from query_api.history import GetHistory, HistoryReader
+from query_api.live.changes import Changes
+from query_api.live.endpoint import STOPPING, LiveEndpoint
+from query_api.live.hub import Caps, Hub
+from query_api.live.marks import Marks
+from query_api.live.reading import LiveReader
+from query_api.live.subscription import live_views
+from query_api.live.tickets import Tickets
 from query_api.openapi import Described, openapi_of
+from query_api.operations import OPERATOR, OperationRoutes
 from query_api.pages import PageReader
 from query_api.parameters import Parameters, PastParameters
 from query_api.preferences import check_accept
 from query_api.query import ComputedQuery, DocumentQuery, ListQuery, Query
 from query_api.replicas import PRIMARY_SECONDS_MAX, Server, Servers
 from query_api.tables import Tables
+from query_api.vetting import Vetting
 from schemas.errors import StoreUnavailable
 from schemas.registry import Registry
-
-OPERATOR = "operator"
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,14 @@ class Parts:
     settings: Settings
     registry: Registry
     log: EventLog
+    opened: EventLog
+    """The log with its personal fields readable."""
     servers: Servers
     stores: Mapping[int, Server]
     side: ReadSide
     cache: Cache | None
     authenticator: Authenticator
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,7 @@ class QueryApi:
 
     edge: Edge
     parts: Parts
+    hub: Hub
 
 
 def queries_of(domains: Sequence[Domain]) -> list[type[Query]]:
@@ -76,8 +92,8 @@ def make_query_api(parts: Parts, queries: Sequence[type[Query]]) -> QueryApi:
     problems = ProblemTypes(parts.registry.rejections.values())
     described: list[Described] = []
     make = _readers(parts)
-    history = History(parts.log)
-    folder = LogFolder(parts.log, history, parts.registry)
+    history = History(parts.log, lambda: parts.side.era)
+    folder = LogFolder(parts.opened, history, parts.registry)
     for query in queries:
         parameters = parameters_of(query)
         described.append((query, parameters))
@@ -92,13 +108,34 @@ def make_query_api(parts: Parts, queries: Sequence[type[Query]]) -> QueryApi:
         )
         _add(router, f"/v1/{query.route}", endpoint)
     _add(router, "/v1/status", _status(parts))
+    hub = make_hub(parts, queries)
+    edge.on_drain.append(lambda: hub.end_all(STOPPING))
+    LiveEndpoint(
+        hub,
+        authenticator=parts.authenticator,
+        tickets=Tickets(parts.servers.primary, parts.settings.namespace),
+        history=history,
+        side=parts.side,
+    ).add_to(router)
+    OperationRoutes(parts.servers.primary, parts.settings.namespace, parts.authenticator).add_to(router)
     add_service_routes(
         router,
-        ready=lambda: _missing(edge, parts.servers),
+        ready=lambda: _missing(edge, parts),
         problems=problems,
         openapi=lambda: openapi_of(described, problems),
     )
-    return QueryApi(edge, parts)
+    return QueryApi(edge, parts, hub)
+
+
+def make_hub(parts: Parts, queries: Sequence[type[Query]]) -> Hub:
+    """Return what serves live streams of the lists that can be followed."""
+    views = live_views(queries)
+    cursors = Cursors(cursor_key("live", parts.settings.namespace, parts.settings.read_url_or_store))
+    reader = LiveReader(Tables(parts.servers, parts.side, parts.settings.namespace))
+    changes = Changes(parts.opened, parts.registry, views)
+    settings = parts.settings
+    caps = Caps(settings.live_streams_per_subject, settings.live_streams_per_tenant, settings.live_streams)
+    return Hub(views, parts.side, changes, reader, Marks(cursors), caps)
 
 
 def parameters_of(query: type[Query]) -> type[Parameters]:
@@ -119,7 +156,9 @@ def _readers(parts: Parts) -> Callable[[type[Query], History, LogFolder], Reader
             return DocumentReader(query, tables, parts.cache, history, folder)
         if issubclass(query, ListQuery | ComputedQuery):
             return PageReader(query, tables, parts.cache, history, cursors)
-        return HistoryReader(parts.stores, parts.settings.namespace, cursors)
+        return HistoryReader(
+            parts.stores, parts.log, parts.settings.namespace, cursors, opened_events(parts.opened)
+        )
 
     return make
 
@@ -147,26 +186,29 @@ def _status(parts: Parts) -> Handler:
     return status
 
 
-async def _missing(edge: Edge, servers: Servers) -> Mapping[str, str]:
+async def _missing(edge: Edge, parts: Parts) -> Mapping[str, str]:
     if edge.draining:
         return {"process": "is about to end"}
+    if parts.standing is not None and (missing := parts.standing.missing()):
+        return missing
     try:
-        await servers.can_read()
+        await parts.servers.can_read()
     except StoreUnavailable as error:
         return {"read tables": error.title()}
     return {}
 
 
 @asynccontextmanager
-async def query_api(settings: Settings, *, log: EventLog | None = None) -> AsyncIterator[QueryApi]:
+async def query_api(settings: Settings, *, log: PostgresLog | None = None) -> AsyncIterator[QueryApi]:
     """Keep the query API over PostgreSQL and Redis for a block."""
     domains = load_domains(settings.domains)
     async with AsyncExitStack() as stack:
         read_url = settings.read_url_or_store
-        servers = Servers(read_url, settings.replica_urls)
+        role = settings.role_of("query")
+        servers = Servers(read_url, settings.replica_urls, role=role)
         stack.push_async_callback(servers.close)
         stores = {
-            partitions: Server(url, "store", statement_seconds_max=PRIMARY_SECONDS_MAX)
+            partitions: Server(url, "store", statement_seconds_max=PRIMARY_SECONDS_MAX, role=role)
             for partitions, url in settings.store_urls.items()
         }
         for store in stores.values():
@@ -174,20 +216,36 @@ async def query_api(settings: Settings, *, log: EventLog | None = None) -> Async
         authenticator = make_authenticator(settings)
         stack.push_async_callback(authenticator.close)
         if log is None:
-            log = await stack.enter_async_context(PostgresLog(settings.store_urls, settings.namespace))
+            log = await stack.enter_async_context(open_log(settings, LogRoles(role, role)))
+        registry = load_registry(domains)
+        sealer = await stack.enter_async_context(open_sealer(settings, registry, log))
+        opened = sealed(log, sealer, registry)
+        cache = await _open_cache(stack, settings)
+        vetting = Vetting(log, cache, settings.namespace)
+        standing = await stack.enter_async_context(Standing(settings, log))
         parts = Parts(
             settings,
-            load_registry(domains),
+            registry,
             log,
+            opened,
             servers,
             {partition: store for partitions, store in stores.items() for partition in partitions},
             await stack.enter_async_context(
-                ReadSide(servers.primary, settings.namespace, listen_url=read_url)
+                ReadSide(
+                    servers.primary,
+                    settings.namespace,
+                    listen_url=read_url,
+                    vetting=vetting,
+                    require=standing.require,
+                )
             ),
-            await _open_cache(stack, settings),
+            cache,
             authenticator,
+            standing,
         )
-        yield make_query_api(parts, queries_of(domains))
+        api = make_query_api(parts, queries_of(domains))
+        stack.push_async_callback(api.hub.close)
+        yield api
 
 
 async def _open_cache(stack: AsyncExitStack, settings: Settings) -> Cache | None:

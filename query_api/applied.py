@@ -10,7 +10,8 @@ that nobody writes to any more is believed for long.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -19,12 +20,15 @@ from infra.sql import load_sql
 from infra.telemetry import log
 from query_api.replicas import GenerationGone
 from query_api.statements import positional
+from query_api.vetting import Claim, Vetting
 from schemas.errors import Overloaded, StoreUnavailable, Unavailable
 
 POLL_SECONDS = 1.0
 POLL_WAITED_SECONDS = 0.25
 FLOOR_SECONDS = 2.0
 WAITERS_MAX = 1_000
+LOOKS_MAX = 3
+"""How often the primary is asked for what one read needs: an answer under way may not be about it."""
 
 
 class Reads(Protocol):
@@ -42,11 +46,20 @@ class ReadModelMissing(Unavailable):
     projection: str
 
 
+@dataclass(eq=False)
+class ReadModelVoid(Unavailable):
+    """The read model rests on events that the log has lost; it is being built anew from those that it has."""
+
+    projection: str
+
+
 class Applied(NamedTuple):
     """How far a projection is in a partition."""
 
     position: int
     hash_prefix: str
+    revision: int = 0
+    """How often its rows have changed without an event."""
 
 
 NOTHING = Applied(0, "00000000")
@@ -60,13 +73,25 @@ class Snapshot:
 
     generations: dict[str, int] = field(default_factory=dict)
     applied: dict[Place, Applied] = field(default_factory=dict)
+    era: str = ""
 
 
 class ReadSide:
     """The state of the read side, kept up to date while the block runs."""
 
-    def __init__(self, primary: Reads, namespace: str, *, listen_url: str | None = None) -> None:
+    def __init__(
+        self,
+        primary: Reads,
+        namespace: str,
+        *,
+        listen_url: str | None = None,
+        vetting: Vetting | None = None,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make it; `require` raises while nothing at all may be served."""
+        self.require = require
         self._primary = primary
+        self._vetting = vetting
         self._statement = positional(load_sql("query_api", "sql/applied.sql", namespace=namespace))
         urls = [listen_url] if listen_url else []
         self._listeners = (
@@ -97,22 +122,54 @@ class ReadSide:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def generations(self, projections: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    @property
+    def era(self) -> str:
+        """Which life of the tables' database it is."""
+        return self._now.era
+
+    async def generations(self, projections: Iterable[str], partition: int) -> tuple[tuple[str, int], ...]:
         """
-        Return the live generations of projections.
+        Return the live generations of projections, once what they have in a partition is found to rest on the log.
 
         Raises:
             ReadModelMissing: One has none.
-            StoreUnavailable: None is known yet, and the primary does not answer.
+            ReadModelVoid: One rests on events that the log has lost.
+            StoreUnavailable: The primary or the log must be asked, and does not answer.
         """
-        found = self.known_generations(projections)
-        if found is None:
+        self._partitions.add(partition)
+        for _ in range(LOOKS_MAX):
+            found = self.sound_generations(projections, partition)
+            if found is not None:
+                return found
+            if void := self._void(projections, partition):
+                raise ReadModelVoid(void)
             await self.refresh()
-            found = self.known_generations(projections)
-        if found is None:
+        if self.known_generations(projections) is None:
             missing = next(name for name in projections if name not in self._now.generations)
             raise ReadModelMissing(missing)
+        raise StoreUnavailable
+
+    def sound_generations(
+        self, projections: Iterable[str], partition: int
+    ) -> tuple[tuple[str, int], ...] | None:
+        """Return the live generations of projections that are known to rest on the log; None when one is not."""
+        found = self.known_generations(projections)
+        if found is None or self._vetting is None:
+            return found
+        sound = self._vetting.sound
+        for name, generation in found:
+            if (name, generation, partition) not in sound:
+                return None
         return found
+
+    def _void(self, projections: Iterable[str], partition: int) -> str | None:
+        void = self._vetting.void if self._vetting is not None else ()
+        live = self._now.generations
+        return next((name for name in projections if (name, live.get(name), partition) in void), None)
+
+    def trusts_cache(self, projection: str, generation: int, partition: int) -> bool:
+        """Say whether the cache is known to speak of the log's own history here."""
+        return self._vetting is None or (projection, generation, partition) in self._vetting.cached
 
     def known_generations(self, projections: Iterable[str]) -> tuple[tuple[str, int], ...] | None:
         """Return the live generations of projections as far as is known; None when one is not."""
@@ -124,7 +181,7 @@ class ReadSide:
 
     def floor(self, projection: str, generation: int, partition: int) -> int:
         """Return the position that every answer must reflect, whoever gives it."""
-        if self._floor.generations.get(projection) != generation:
+        if self._floor.generations.get(projection) != generation or self._floor.era != self._now.era:
             return 0
         return self._floor.applied.get((projection, partition), NOTHING).position
 
@@ -172,15 +229,11 @@ class ReadSide:
         )
 
     async def _wait(self, partition: int, until: float, holds: Any) -> bool:
-        self._partitions.add(partition)
         waiting = sum(map(len, self._waiting.values()))
         if waiting >= WAITERS_MAX:
             raise Overloaded(waiting=waiting)
         loop = asyncio.get_running_loop()
-        moved = asyncio.Event()
-        self._waiting[partition].add(moved)
-        self._news.set()
-        try:
+        with self.following(partition) as moved:
             while not holds():
                 if (left := until - loop.time()) <= 0:
                     return False
@@ -191,6 +244,16 @@ class ReadSide:
                 except TimeoutError:
                     return bool(holds())
             return True
+
+    @contextmanager
+    def following(self, partition: int) -> Iterator[asyncio.Event]:
+        """Have an event set, for a block, whenever there may be news of a partition."""
+        self._partitions.add(partition)
+        moved = asyncio.Event()
+        self._waiting[partition].add(moved)
+        self._news.set()
+        try:
+            yield moved
         finally:
             self._waiting[partition].discard(moved)
             if not self._waiting[partition]:
@@ -233,14 +296,28 @@ class ReadSide:
         self._now = Snapshot(
             {row["name"]: row["generation"] for row in rows},
             {
-                (row["name"], row["partition"]): Applied(row["position"], row["hash_prefix"])
+                (row["name"], row["partition"]): Applied(row["position"], row["hash_prefix"], row["revision"])
                 for row in rows
                 if row["partition"] is not None
             },
+            rows[0]["era"] if rows else "",
         )
         if time.monotonic() >= self._floor_due:
             self._floor, self._next_floor = self._next_floor, self._now
             self._floor_due = time.monotonic() + FLOOR_SECONDS
+        if self._vetting is not None:
+            await self._vet(self._vetting, watched)
         for partition in self._waiting:
             for moved in self._waiting[partition]:
                 moved.set()
+
+    async def _vet(self, vetting: Vetting, partitions: Sequence[int]) -> None:
+        claims = {
+            (name, generation, partition): Claim(partition, *self.applied(name, partition)[:2])
+            for name, generation in self._now.generations.items()
+            for partition in partitions
+        }
+        try:
+            await vetting.look(self._now.era, claims)
+        except StoreUnavailable:
+            log.warning("the log cannot be asked what the read side rests on")

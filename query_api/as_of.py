@@ -4,7 +4,7 @@ A document as of a time or a position: its one stream, folded up to there with t
 Commit times never run backwards, so a time is a prefix of the log as a position is.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,18 +13,35 @@ from pydantic import TypeAdapter, ValidationError
 
 from event_store.log import EventLog
 from infra.documents import digest_of
+from infra.telemetry import Counter, log
 from projectors.projection import Key, Projection, Stream
 from query_api.answers import Answer, Asked
 from query_api.documents import NO_DIGEST
 from query_api.freshness import History
 from query_api.parameters import Moment, error
 from query_api.query import DocumentQuery
+from schemas import Event
 from schemas.envelope import RecordedEvent
-from schemas.errors import Invalid, MalformedRequest, ProjectionBehind
+from schemas.errors import (
+    Invalid,
+    MalformedRequest,
+    ProjectionBehind,
+    StoreUnavailable,
+    StreamsUnreadable,
+    UnknownEvent,
+)
 from schemas.registry import Registry
 
 AS_OF_CHARACTERS_MAX = 128
+FOLDS_MAX = 4
+"""Of those that stand in for a read side that is behind, in one process: the log has other things to do."""
+FOLD_EVENTS_MAX = 5_000
+FOLDS = Counter("everfold_query_folds_total", "Reads that asked the log for a document", ["outcome"])
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+class StreamTooLong(Exception):
+    """A stream has more events than may be folded for a read."""
 
 
 class LogFolder:
@@ -33,14 +50,39 @@ class LogFolder:
     def __init__(self, log: EventLog, history: History, registry: Registry) -> None:
         self._log = log
         self._history = history
-        self._registry = registry
+        self._reader = EventReader(registry)
+        self._folds = 0
 
-    async def fold_now(self, query: type[DocumentQuery], asked: Asked) -> Answer:
-        """Return the document as the log's head has it."""
+    async def fold_now(self, query: type[DocumentQuery], asked: Asked) -> Answer | None:
+        """
+        Return the document as the log's head has it.
+
+        None where its stream is long, as many are being folded as may be, or the log cannot be asked.
+        """
+        if self._folds >= FOLDS_MAX:
+            FOLDS.labels("busy").inc()
+            return None
+        self._folds += 1
+        try:
+            answer = await self._fold_head(query, asked)
+        except StoreUnavailable:
+            FOLDS.labels("away").inc()
+            return None
+        finally:
+            self._folds -= 1
+        FOLDS.labels("long" if answer is None else "folded").inc()
+        return answer
+
+    async def _fold_head(self, query: type[DocumentQuery], asked: Asked) -> Answer | None:
         head = await self._log.head(asked.partition)
         if head is None:
             return Answer(None, NO_DIGEST, 0, "00000000")
-        row, _ = await self._fold(query, asked, until_position=head.last_position)
+        try:
+            row, _ = await self._fold(
+                query, asked, until_position=head.last_position, events_max=FOLD_EVENTS_MAX
+            )
+        except StreamTooLong:
+            return None
         return _answer(row, head.last_position, head.hash[:4].hex())
 
     async def fold_as_of(self, query: type[DocumentQuery], asked: Asked, as_of: str) -> Answer:
@@ -79,31 +121,64 @@ class LogFolder:
         *,
         until_position: int | None = None,
         until_time: datetime | None = None,
+        events_max: int | None = None,
     ) -> tuple[Any, int]:
-        """Return the row, and the position of the last event of its stream that is in it."""
+        """
+        Return the row, and the position of the last event of its stream that is in it.
+
+        Raises:
+            StreamTooLong: It has more events than `events_max`.
+            StreamsUnreadable: An event of the stream is not known to this program: without it the row would be wrong.
+        """
         stream = query.stream_of(asked.path)
         assert stream is not None  # routes offer `as_of` only where there is a stream
         projection: Projection[Any] = query.projection()
         rows: dict[tuple[str, Key], Any] = {}
-        last = 0
+        last = count = 0
         events: AsyncIterator[RecordedEvent] = self._log.read_stream(
-            asked.tenant, stream, until_position=until_position, until_time=until_time
+            asked.tenant,
+            stream,
+            until_position=until_position,
+            until_time=until_time,
+            events_max=events_max and events_max + 1,
         )
         async for recorded in events:
             last = recorded.position
-            if recorded.type in projection.whens or (recorded.type, recorded.schema_version) in self._old:
-                for event in self._registry.decode(recorded.type, recorded.schema_version, recorded.data):
-                    projection.fold(rows, event, _stream_of(recorded))
+            count += 1
+            if events_max is not None and count > events_max:
+                raise StreamTooLong
+            for event in self._reader.read(recorded, projection.whens):
+                projection.fold(rows, event, stream_of(recorded))
         return rows.get((query.table, tuple(asked.path[name] for name in query.path_names))), last
 
-    @property
-    def _old(self) -> set[tuple[str, int]]:
-        """Versions that are not the newest of their type: what they are cast to may be of another type."""
-        newest = self._registry.newest
-        return {place for place, event in self._registry.events.items() if newest[event.type] is not event}
+
+class EventReader:
+    """Reads stored events as today's."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def read(self, recorded: RecordedEvent, folded: Container[str]) -> Sequence[Event]:
+        """
+        Return what a stored event is read as today, if any of that is folded.
+
+        Raises:
+            StreamsUnreadable: This program does not know the event.
+        """
+        today = self._registry.today(recorded.type, recorded.schema_version)
+        if today is not None and not any(name in folded for name in today):
+            return ()
+        try:
+            return self._registry.decode(recorded.type, recorded.schema_version, recorded.data)
+        except UnknownEvent as error:
+            log.error(
+                "stream unreadable", stream=recorded.stream, position=recorded.position, error=str(error)
+            )
+            raise StreamsUnreadable(recorded.stream, error.type, error.schema_version) from error
 
 
-def _stream_of(event: RecordedEvent) -> Stream:
+def stream_of(event: RecordedEvent) -> Stream:
+    """Return where an event stands, as folds are told."""
     occurred_at = datetime.fromisoformat(orjson.loads(event.metadata)["occurred_at"])
     return Stream(
         event.tenant,

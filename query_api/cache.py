@@ -9,10 +9,10 @@ could read by mistake. Fills run in the background, bounded: a lost fill is only
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib import resources
 from typing import NamedTuple
 
 from infra.documents import (
-    DOCUMENT_SECONDS,
     FILL,
     MARK_SECONDS,
     Kind,
@@ -27,7 +27,8 @@ from schemas.envelope import CommitMark
 
 KEYS_PER_CALL_MAX = 1_000
 FILLS_WAITING_MAX = 1_000
-LIST_SECONDS = 60
+FILLS_TOGETHER_MAX = 64
+TURN_END = resources.files("infra").joinpath("lua", "turn_end.lua").read_text()
 
 FILLS_DROPPED = Counter("everfold_query_fills_dropped_total", "Fills of the cache that were given up")
 
@@ -41,6 +42,7 @@ class Fill(NamedTuple):
     mark_key: str
     as_of: CommitMark
     values: Mapping[str, bytes]
+    seconds: int
 
 
 class Page(NamedTuple):
@@ -48,6 +50,25 @@ class Page(NamedTuple):
 
     key: str
     value: bytes
+    seconds: int
+
+
+class Turn(NamedTuple):
+    """Somebody's right to load what others wait for."""
+
+    key: str
+    holder: bytes
+
+
+class TurnChange(NamedTuple):
+    """What becomes of a turn."""
+
+    turn: Turn
+    milliseconds: int
+    says: bytes
+
+
+Chore = Fill | Page | TurnChange
 
 
 class Cache:
@@ -58,7 +79,7 @@ class Cache:
         self._keys: dict[str, int] = {}
         self._asked: list[tuple[Sequence[str], asyncio.Future[Values]]] = []
         self._calls: set[asyncio.Task[None]] = set()
-        self._fills: asyncio.Queue[Fill | Page] = asyncio.Queue(FILLS_WAITING_MAX)
+        self._fills: asyncio.Queue[Chore] = asyncio.Queue(FILLS_WAITING_MAX)
         self._filler: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Cache":
@@ -116,49 +137,69 @@ class Cache:
             if not answer.done():
                 answer.set_result([values[keys[key]] for key in wanted])
 
-    def fill(self, place: Place, partition: int, as_of: CommitMark, values: Mapping[str, bytes]) -> None:
+    def fill(
+        self, place: Place, partition: int, as_of: CommitMark, values: Mapping[str, bytes], *, seconds: int
+    ) -> None:
         """Put what was read from the tables at a checkpoint, soon, unless the cache may know better."""
-        self._soon(Fill(place.mark(partition), as_of, values))
+        self._soon(Fill(place.mark(partition), as_of, values, seconds))
 
-    def put_page(self, key: str, value: bytes) -> None:
+    def put_page(self, key: str, value: bytes, *, seconds: int) -> None:
         """Put a page under a key that says all that it depends on, soon."""
-        self._soon(Page(key, value))
+        self._soon(Page(key, value, seconds))
 
-    def _soon(self, fill: Fill | Page) -> None:
+    async def take(self, turn: Turn, milliseconds: int) -> bytes | None:
+        """
+        Take a turn for a while and return None; or what the turn that stands says.
+
+        Raises:
+            CacheAway: Redis does not answer in time.
+        """
+        return await self._redis.set_if_absent(turn.key, turn.holder, milliseconds=milliseconds)
+
+    def change(self, turn: Turn, milliseconds: int, says: bytes) -> None:
+        """Have a turn go on for a while, or end it, after what was put before."""
+        self._soon(TurnChange(turn, milliseconds, says))
+
+    def _soon(self, chore: Chore) -> None:
         try:
-            self._fills.put_nowait(fill)
+            self._fills.put_nowait(chore)
         except asyncio.QueueFull:
             FILLS_DROPPED.inc()
 
     async def _keep_filling(self) -> None:
         while True:
-            fill = await self._fills.get()
-            try:
-                await self._fill(fill)
-            except CacheAway:
-                FILLS_DROPPED.inc()
-            finally:
-                self._fills.task_done()
+            chores = [await self._fills.get()]
+            while len(chores) < FILLS_TOGETHER_MAX and not self._fills.empty():
+                chores.append(self._fills.get_nowait())
+            await asyncio.gather(*map(self._do, chores))
 
-    async def _fill(self, fill: Fill | Page) -> None:
-        if isinstance(fill, Page):
-            await self._redis.put(fill.key, fill.value, seconds=LIST_SECONDS)
-            return
-        mark = Mark(*(fill.as_of.position,) * 3, fill.as_of.hash[:4].hex())
-        await self._redis.run(
-            FILL,
-            [fill.mark_key, *fill.values],
-            [fill.as_of.position, mark.encode(), DOCUMENT_SECONDS, MARK_SECONDS, *fill.values.values()],
-        )
+    async def _do(self, chore: Chore) -> None:
+        try:
+            await self._fill(chore)
+        except CacheAway:
+            FILLS_DROPPED.inc()
+        finally:
+            self._fills.task_done()
+
+    async def _fill(self, chore: Chore) -> None:
+        match chore:
+            case Page(key, value, seconds):
+                await self._redis.put(key, value, seconds=seconds)
+            case Fill(mark_key, as_of, values, seconds):
+                mark = Mark(*(as_of.position,) * 3, as_of.hash[:4].hex()).encode()
+                said: list[bytes | str | int] = [as_of.position, mark, seconds, MARK_SECONDS]
+                await self._redis.run_piped(FILL, [mark_key, *values], [*said, *values.values()])
+            case TurnChange(turn, milliseconds, says):
+                await self._redis.run_piped(TURN_END, [turn.key], [turn.holder, milliseconds, says])
 
     async def filled(self) -> None:
         """Wait until what is to be put has been put."""
         await self._fills.join()
 
 
-def document_value(as_of: CommitMark, data: bytes) -> bytes:
-    """Return the value of a row that was read at a checkpoint."""
-    return encode(Kind.THERE, as_of, data)
+def document_value(as_of: CommitMark, data: bytes | None) -> bytes:
+    """Return the value of a row that was read at a checkpoint; None: there was none."""
+    return encode(Kind.GONE, as_of) if data is None else encode(Kind.THERE, as_of, data)
 
 
-__all__ = ["Cache", "CacheAway", "Fill", "Page", "Values", "document_value", "mark_of"]
+__all__ = ["Cache", "CacheAway", "Fill", "Page", "Turn", "TurnChange", "Values", "document_value", "mark_of"]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from event_store.startup import check_start
 from infra.serving import serve
 from infra.settings import Settings, load_settings
 from infra.telemetry import start_telemetry, stop_telemetry
@@ -31,5 +32,6 @@ def run_query_api(
 
 
 async def _serve(settings: Settings) -> None:
+    await check_start(settings, "query", verifies_tokens=True)
     async with query_api(settings) as api:
         await serve(api.edge, host=settings.host, port=settings.query_port)

@@ -7,7 +7,7 @@ nothing: parameters, positions and preferences are only looked at where they are
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,6 +17,7 @@ from infra.http import Reply, Request
 from infra.telemetry import Counter, Histogram, span
 from query_api.answers import Answer, Asked, Reader
 from query_api.applied import ReadSide
+from query_api.exports.export import Export, Exporter, Pages, can_be_exported, wanted_format
 from query_api.freshness import History, read_changed, read_fresh, token_of, with_position
 from query_api.parameters import PATH_CHARACTERS_MAX, Parameters, error, parse_parameters
 from query_api.preferences import (
@@ -81,12 +82,14 @@ class Endpoint:
         self.query = query
         self._reader = reader
         self._parameters = parameters
-        self._defaults = parse_parameters(parameters, b"")
+        self._defaults = defaults_of(parameters)
         self._authenticator = authenticator
         self._history = history
         self._side = side
         self._past = past
         self._has_as_of = issubclass(query, DocumentQuery) and query.stream is not None
+        pages = cast(Pages, reader)  # readers of lists are
+        self._exporter = Exporter(query, pages) if can_be_exported(query) else None
         self._counts: dict[Any, Any] = {}
         self._seconds = SECONDS.labels(query.name)
         self._hits = HITS.labels(query.name, "hit")
@@ -111,13 +114,19 @@ class Endpoint:
             count.inc()
             self._seconds.observe(time.perf_counter() - started)
 
-    async def _answer(self, request: Request) -> Reply:
+    async def _answer(self, request: Request) -> Reply | Export:
         headers = request.headers
         principal = await self._authenticator.authenticate(headers.get(b"authorization"))
         tenant = self._tenant_of(principal)
-        check_accept(headers.get(b"accept"))
+        accept = headers.get(b"accept")
+        exported = wanted_format(accept) if self._exporter is not None else None
+        if exported is None:
+            check_accept(accept)
+        self._side.require()
         query_string: bytes = request.scope["query_string"]
-        parameters = parse_parameters(self._parameters, query_string) if query_string else self._defaults
+        parameters = self._defaults
+        if query_string or parameters is None:
+            parameters = parse_parameters(self._parameters, query_string)
         partition = self._history.known_partition(tenant)
         if partition is None:
             partition = await self._history.partition_of(tenant)
@@ -126,10 +135,30 @@ class Endpoint:
             answer = await self._as_of(asked, headers)
             return self._reply(asked, answer, headers, NO_PREFERENCES, b"")
         token, prefer = headers.get(b"everfold-position"), headers.get(b"prefer")
+        if exported is not None:
+            return await self._export(asked, exported, query_string, token, parse_prefer(prefer))
         if token is None and prefer is None:
             answer = await self._reader.read(asked, 0)
             return self._reply(asked, answer, headers, NO_PREFERENCES, query_string, path=request)
         return await self._carefully(request, asked, token, parse_prefer(prefer))
+
+    async def _export(
+        self,
+        asked: Asked,
+        media_type: str,
+        query_string: bytes,
+        token: bytes | None,
+        preferences: Preferences,
+    ) -> Export:
+        """Answer with the whole list; where a position is given, once the list reflects it."""
+        assert self._exporter is not None  # the caller has looked
+        at_least = 0
+        if token is not None:
+            needed = await self._history.parse(token.decode("latin-1"), asked.tenant)
+            fresh = await read_fresh(self._reader, asked, needed, self._side, preferences)
+            at_least = fresh.answer.position
+        given = [name for name, _ in parse_qsl(query_string.decode("ascii"), keep_blank_values=True)]
+        return await self._exporter.export(asked, given, media_type, at_least)
 
     async def _carefully(
         self, request: Request, asked: Asked, token: bytes | None, preferences: Preferences
@@ -210,6 +239,13 @@ class Endpoint:
         if if_none_match is not None and matches(if_none_match, etag):
             return NotModified(304, b"", reply_headers)
         return Reply(200, answer.body, [_JSON, *reply_headers])
+
+
+def defaults_of(parameters: type[Parameters]) -> Mapping[str, Any] | None:
+    """Return what holds where nothing is given; None where something must be."""
+    if any(field.is_required() for field in parameters.model_fields.values()):
+        return None
+    return parse_parameters(parameters, b"")
 
 
 def next_link(request: Request, query_string: bytes, cursor: str) -> bytes:

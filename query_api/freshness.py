@@ -9,6 +9,7 @@ lost a tail, the same number may come to mean other events.
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from query_api.answers import Answer, Asked, Reader
 from query_api.applied import ReadSide
 from query_api.flights import Flights
 from query_api.preferences import WAIT_SECONDS_DEFAULT, Preferences
-from schemas.errors import MalformedRequest, PositionLost, ProjectionBehind, ServiceError
+from schemas.errors import MalformedRequest, PositionLost, ProjectionBehind, ServiceError, StoreUnavailable
 from schemas.position import Position, parse_position
 
 VERIFIED_MAX = 10_000
@@ -44,17 +45,21 @@ def with_position(error: AnyError, asked: Asked, answer: Answer) -> AnyError:
 class History:
     """What queries need to know of the log: tenants' partitions, and the hashes of commits."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, era: Callable[[], str] = lambda: "") -> None:
         self._log = log
+        self._era = era
         self._partitions: OrderedDict[str, int] = OrderedDict()
-        self._verified: OrderedDict[Position, float] = OrderedDict()
+        self._verified: OrderedDict[tuple[Position, str], float] = OrderedDict()
         self._flights: Flights[str | None] = Flights()
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant's events are."""
+        """Return where a tenant's events are; with the server away that has the word on it, as another knows it."""
         partition = self._partitions.get(tenant)
         if partition is None:
-            partition = self._partitions[tenant] = await self._log.partition_of(tenant)
+            try:
+                partition = self._partitions[tenant] = await self._log.partition_of(tenant)
+            except StoreUnavailable:
+                return await self._log.likely_partition_of(tenant)
             if len(self._partitions) > TENANTS_MAX:
                 self._partitions.popitem(last=False)
         return partition
@@ -84,14 +89,15 @@ class History:
         position = parse_position(token, tenant)
         if position.partition != await self.partition_of(tenant):
             raise MalformedRequest("Everfold-Position is not a position of this tenant")
-        if position.position == 0 or self._verified.get(position, 0.0) > time.monotonic():
+        known = position, self._era()
+        if position.position == 0 or self._verified.get(known, 0.0) > time.monotonic():
             return position
         prefix = await self.hash_prefix(position.partition, position.position)
         if prefix is None:
             return position
         if prefix != position.hash_prefix:
             raise PositionLost(token)
-        self._verified[position] = time.monotonic() + VERIFIED_SECONDS
+        self._verified[known] = time.monotonic() + VERIFIED_SECONDS
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
         return position
@@ -110,8 +116,11 @@ async def read_fresh(
     """
     Return an answer that reflects a position, waiting for it as long as the client says.
 
+    When the wait is over, it is made from the log itself where that can be; who would rather have an older answer
+    gets what there is.
+
     Raises:
-        ProjectionBehind: The wait is over, and the client does not take what there is.
+        ProjectionBehind: The wait is over, and the answer is to be had nowhere.
         Overloaded: Too many are waiting already.
     """
     loop = asyncio.get_running_loop()
@@ -131,6 +140,9 @@ async def read_fresh(
         return Fresh(answer)
     if preferences.is_lenient:
         return Fresh(answer, is_stale=True)
+    folded = await reader.read_log(asked)
+    if folded is not None and folded.position >= needed.position:
+        return Fresh(folded)
     behind = ProjectionBehind(needed.token(asked.tenant), round(loop.time() - started, 3))
     raise with_position(behind, asked, answer)
 

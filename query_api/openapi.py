@@ -7,8 +7,13 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from event_store.operations import ASKED
 from infra.openapi import POSITION_HEADER, Document, document, example_of, problem_responses
 from infra.problems import ProblemTypes
+from query_api.exports.export import can_be_exported
+from query_api.exports.formats import CSV, PARQUET
+from query_api.live.openapi import live_paths
+from query_api.live.subscription import live_views
 from query_api.parameters import Parameters
 from query_api.query import ComputedQuery, DocumentQuery, ListQuery, Query
 from schemas.messages import View
@@ -45,6 +50,11 @@ _HEADERS: Document = {
 }
 _LINK: Document = {"Link": {"schema": {"type": "string"}, "description": 'The next page: `rel="next"`.'}}
 
+_FILES: Document = {
+    media_type: {"schema": {"type": "string", "format": "binary", "description": "The whole list, streamed."}}
+    for media_type in (CSV, PARQUET)
+}
+
 Described = tuple[type[Query], type[Parameters]]
 
 
@@ -59,7 +69,11 @@ def openapi_of(queries: Sequence[Described], problems: ProblemTypes) -> Document
         operation = _operation(query, parameters, api["components"]["schemas"], responses)
         api["paths"][f"/v1/{query.route}"] = {"get": operation}
     api["paths"]["/v1/status"] = {"get": _status(responses)}
-    api["tags"] = [{"name": tag} for tag in dict.fromkeys(_tag(query) for query, _ in queries)]
+    api["paths"] |= live_paths(live_views(query for query, _ in queries), responses)
+    api["paths"] |= _operations(
+        api["components"]["schemas"], problem_responses((*STATUSES, 409, 413, 415), problems)
+    )
+    api["tags"] = [{"name": tag} for tag in dict.fromkeys((*(_tag(query) for query, _ in queries), "live"))]
     return api
 
 
@@ -82,7 +96,8 @@ def _operation(
             "200": {
                 "description": "The answer.",
                 "headers": _HEADERS | (_LINK if _is_list(query) else {}),
-                "content": {"application/json": {"schema": schema, "example": _example(query, components)}},
+                "content": {"application/json": {"schema": schema, "example": _example(query, components)}}
+                | (_FILES if can_be_exported(query) else {}),
             },
             "304": {"description": "The client has this answer already.", "headers": _HEADERS},
         }
@@ -136,12 +151,63 @@ def _query_parameters(parameters: type[Parameters]) -> list[Document]:
         parameter: Document = {"name": name, "in": "query", "schema": plain}
         if inner.get("default") not in (None, []):
             plain["default"] = inner["default"]
+        if name in schema.get("required", ()):
+            parameter["required"] = True
         if "description" in inner:
             parameter["description"] = inner["description"]
         if name in parameters.repeated:
             parameter |= {"style": "form", "explode": True}
         found.append(parameter)
     return found
+
+
+def _operations(components: Document, responses: Document) -> Document:
+    asked = ASKED.json_schema(ref_template=_REFERENCE)
+    components |= asked.pop("$defs")
+    operation: Document = {"type": "object", "required": ["id", "kind", "state", "request", "progress"]}
+    replay = {
+        "kind": "replay",
+        "projections": ["orders"],
+        "verify": True,
+        "reason": "asked for by the auditors",
+    }
+    number = {
+        "name": "operation_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "format": "uuid"},
+    }
+
+    def one(name: str, summary: str, status: str, **more: Any) -> Document:
+        answer = {"description": "The operation.", "content": {"application/json": {"schema": operation}}}
+        if status == "202":
+            answer["headers"] = {"Location": {"schema": {"type": "string"}, "description": "Where to look."}}
+        said = {"operationId": name, "tags": ["operations"], "summary": summary}
+        return (
+            said
+            | {"description": "Needs the role `operator`."}
+            | more
+            | {"responses": {status: answer} | responses}
+        )
+
+    body = {"required": True, "content": {"application/json": {"schema": asked, "example": replay}}}
+    listed = {"description": "Operations.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    listing = one("operations", "What operators have asked for, latest first.", "200")
+    return {
+        "/v1/operations": {
+            "get": listing | {"responses": {"200": listed} | responses},
+            "post": one(
+                "operate",
+                "Ask for an operation; the role that owns it carries it out.",
+                "202",
+                requestBody=body,
+            ),
+        },
+        "/v1/operations/{operation_id}": {
+            "get": one("operation", "How an operation stands.", "200", parameters=[number]),
+            "delete": one("cancel_operation", "Ask for an operation's end.", "202", parameters=[number]),
+        },
+    }
 
 
 def _status(responses: Document) -> Document:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from infra.documents import Kind, Place, decode, digest_of
+from infra.documents import DOCUMENT_SECONDS, Kind, Place, decode, digest_of, pack, unpack
 from query_api.answers import Answer, Asked, Prefixes, least
 from query_api.cache import Cache, CacheAway, document_value, mark_of
 from query_api.cursor import Cursors, scope_of
@@ -22,9 +22,13 @@ from query_api.flights import Flights
 from query_api.query import ComputedQuery, ListQuery
 from query_api.statements import Head, Statement, computed_statement, list_statement, orders_of
 from query_api.tables import Generations, Tables
+from query_api.turns import Loaded, load_in_turn
 from schemas.envelope import CommitMark
 
-_HEADER_CHARACTERS = 16 + 4
+PAGE_FORMAT = 2
+"""Part of every page's key, so that a program meets only pages that it can read."""
+_PLAIN, _PACKED = b"d", b"z"
+_HEADER_CHARACTERS = 1 + 16 + 4
 
 Rows = Sequence[Any]
 
@@ -63,7 +67,7 @@ class PageReader:
         self.query = query
         self.projections = tuple(sorted(projection.name for projection in query.reads))
         self._tables = tables
-        self._cache = cache
+        self._cache = cache if query.cache_seconds else None
         self._history = history
         self._cursors = cursors
         self._flights: Flights[Answer] = Flights()
@@ -76,8 +80,16 @@ class PageReader:
         if self._cache is not None and (answer := await self._cached(self._cache, question, at_least)):
             return answer
         return await self._flights.join(
-            (asked.tenant, question.digest, at_least), lambda: self._load(question, at_least)
+            (asked.tenant, question.digest, at_least), lambda: self._load_in_turn(question, at_least)
         )
+
+    async def page(self, asked: Asked, at_least: int) -> Answer:
+        """Return a page out of the tables, and keep it nowhere: of lists that are walked to their end."""
+        return (await self._load(self._question(asked), at_least, keeps=False))[0]
+
+    async def read_log(self, _asked: Asked) -> Answer | None:
+        """Return None: it is made of more than one stream."""
+        return None
 
     def _question(self, asked: Asked) -> Question:
         parameters = dict(asked.parameters)
@@ -93,8 +105,13 @@ class PageReader:
 
     async def _cached(self, cache: Cache, question: Question, at_least: int) -> Answer | None:
         side, asked = self._tables.side, question.asked
-        generations = side.known_generations(self.projections) or await side.generations(self.projections)
-        places = [Place(self._tables.namespace, *generation) for generation in generations]
+        generations = side.sound_generations(self.projections, asked.partition) or await side.generations(
+            self.projections, asked.partition
+        )
+        if not all(side.trusts_cache(*generation, asked.partition) for generation in generations):
+            return None
+        era = side.era
+        places = [Place(self._tables.namespace, *generation, era) for generation in generations]
         keys: list[str] = []
         for place in places:
             keys += place.mark(asked.partition), place.last_applied(asked.tenant)
@@ -111,22 +128,39 @@ class PageReader:
                     return None
                 reflected.append(known)
                 tenant_positions.append(int(last.data))
-            (page,) = await cache.get([self._page_key(question, generations, tenant_positions)])
+            (page,) = await cache.get([self._page_key(question, era, generations, tenant_positions)])
         except CacheAway:
             return None
         if page is None:
             return None
-        return _decode_page(page, *min(reflected))
+        return decode_page(page, *min(reflected))
 
-    def _page_key(self, question: Question, generations: Generations, tenant_positions: Sequence[int]) -> str:
+    def _page_key(
+        self, question: Question, era: str, generations: Generations, tenant_positions: Sequence[int]
+    ) -> str:
         places = ",".join(
             f"{generation}.{position}"
             for (_, generation), position in zip(generations, tenant_positions, strict=True)
         )
-        return f"{self._tables.namespace}:l:{self._signature}:{places}:{question.digest}"
+        return f"{self._tables.namespace}:l:{self._signature}:{era}:{places}:{question.digest}"
 
-    async def _load(self, question: Question, at_least: int) -> Answer:
+    async def _load_in_turn(self, question: Question, at_least: int) -> Answer:
+        cache = self._cache
+        if cache is None:
+            return (await self._load(question, at_least))[0]
+        turn = f"{self._tables.namespace}:f:{self._signature}:{self._tables.side.era}:{question.digest}"
+        return await load_in_turn(
+            cache,
+            turn,
+            lambda: self._load(question, at_least),
+            lambda: self._cached(cache, question, at_least),
+        )
+
+    async def _load(self, question: Question, at_least: int, *, keeps: bool = True) -> Loaded:
         asked = question.asked
+        era = (
+            self._tables.side.era
+        )  # before the read: what is read in one era is never kept as of a later one
         values = {**asked.path, **asked.parameters, "page_rows": asked.parameters.get("limit", 0) + 1}
         values |= {f"after_{number}": value for number, value in enumerate(question.after)}
         rows, heads = await self._tables.read(
@@ -142,24 +176,31 @@ class PageReader:
         answer = Answer(
             body.data, digest, position, hash_prefix, next_cursor=body.next_cursor, is_held_up=is_held_up
         )
-        if (
-            self._cache is not None
-            and body.data is not None
-            and not any(h.tenant_parked for h in heads.values())
-        ):
-            self._keep(self._cache, question, heads, answer)
-        return answer
+        is_parked = any(head.tenant_parked for head in heads.values())
+        if not keeps or self._cache is None or body.data is None or is_parked:
+            return answer, False
+        self._keep(self._cache, question, era, heads, answer)
+        return answer, True
 
-    def _keep(self, cache: Cache, question: Question, heads: Mapping[str, Head], answer: Answer) -> None:
+    def _keep(
+        self, cache: Cache, question: Question, era: str, heads: Mapping[str, Head], answer: Answer
+    ) -> None:
         asked = question.asked
         for head in heads.values():
-            place = Place(self._tables.namespace, head.projection, head.generation)
+            place = Place(self._tables.namespace, head.projection, head.generation, era)
             as_of = CommitMark(head.position, bytes.fromhex(head.hash_prefix))
             value = document_value(as_of, b"%d" % head.tenant_position)
-            cache.fill(place, asked.partition, as_of, {place.last_applied(asked.tenant): value})
+            cache.fill(
+                place,
+                asked.partition,
+                as_of,
+                {place.last_applied(asked.tenant): value},
+                seconds=DOCUMENT_SECONDS,
+            )
         generations = tuple((name, heads[name].generation) for name in self.projections)
         positions = [heads[name].tenant_position for name in self.projections]
-        cache.put_page(self._page_key(question, generations, positions), _encode_page(answer))
+        key = self._page_key(question, era, generations, positions)
+        cache.put_page(key, encode_page(answer), seconds=self.query.cache_seconds)
 
     def _statement(self, question: Question, generations: Generations) -> Statement:
         key = (generations, question.given, question.sort, bool(question.after))
@@ -199,21 +240,28 @@ def _bytes(doc: Any) -> bytes | None:
     return doc.encode() if isinstance(doc, str) else doc
 
 
-def _encode_page(answer: Answer) -> bytes:
-    cursor = answer.next_cursor.encode()
-    return answer.digest.encode() + f"{len(cursor):04x}".encode() + cursor + (answer.body or b"")
+def encode_page(answer: Answer) -> bytes:
+    """Return a page as it is kept."""
+    cursor, body = answer.next_cursor.encode(), answer.body or b""
+    packed = pack(body)
+    kind = _PLAIN if packed is None else _PACKED
+    return kind + answer.digest.encode() + f"{len(cursor):04x}".encode() + cursor + (packed or body)
 
 
-def _decode_page(value: bytes, position: int, hash_prefix: str) -> Answer:
-    digest = value[:16].decode()
-    end = _HEADER_CHARACTERS + int(value[16:_HEADER_CHARACTERS], 16)
+def decode_page(value: bytes, position: int, hash_prefix: str) -> Answer | None:
+    """Return a kept page; None where it cannot be read."""
+    digest = value[1:17].decode()
+    end = _HEADER_CHARACTERS + int(value[17:_HEADER_CHARACTERS], 16)
     cursor = value[_HEADER_CHARACTERS:end].decode()
-    return Answer(value[end:], digest, position, hash_prefix, is_hit=True, next_cursor=cursor)
+    body = unpack(value[end:]) if value[:1] == _PACKED else value[end:]
+    if body is None:
+        return None
+    return Answer(body, digest, position, hash_prefix, is_hit=True, next_cursor=cursor)
 
 
 def _signature(query: type[ListQuery] | type[ComputedQuery]) -> str:
     """Return what stands for the declaration, so that another release's pages are not taken for this one's."""
-    parts: list[Any] = [query.name, query.route, query.source]
+    parts: list[Any] = [PAGE_FORMAT, query.name, query.route, query.source]
     if issubclass(query, ListQuery):
         parts += [dict(query.filters), {name: list(columns) for name, columns in query.sorts.items()}]
         parts += [query.table, query.frame, query.each]

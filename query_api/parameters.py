@@ -93,7 +93,7 @@ def parse_parameters(model: type[Parameters], query_string: bytes) -> dict[str, 
     if not query_string:
         return _validate(model, {}, {})
     given: dict[str, list[str]] = {}
-    for name, value in _pairs(query_string):
+    for name, value in parse_pairs(query_string):
         if "\x00" in value:
             raise Invalid([error(name, "NUL is not allowed")])
         given.setdefault(name, []).append(value)
@@ -134,14 +134,23 @@ def _validate(
     try:
         parsed = model.model_validate_strings(single)
     except ValidationError as problem:
-        raise Invalid([error(str(found["loc"][0]), found["msg"]) for found in problem.errors()]) from problem
+        errors = [
+            error(str(found["loc"][0]) if found["loc"] else "", found["msg"]) for found in problem.errors()
+        ]
+        raise Invalid(errors) from problem
     values: dict[str, Any] = {name: getattr(parsed, name) for name in model.model_fields}
     for name, texts in repeated.items():
         values[model.names[name]] = parse_values(model.repeated[name], name, texts)
     return values
 
 
-def _pairs(query_string: bytes) -> list[tuple[str, str]]:
+def parse_pairs(query_string: bytes) -> list[tuple[str, str]]:
+    """
+    Return the names and values of an address.
+
+    Raises:
+        Invalid: It is too long, or not percent-encoded UTF-8.
+    """
     if len(query_string) > QUERY_BYTES_MAX:
         raise Invalid([error("", f"the parameters are more than {QUERY_BYTES_MAX} bytes")])
     try:

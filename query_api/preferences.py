@@ -3,6 +3,7 @@ What a client prefers and what it has already: `Prefer` (RFC 7240), `If-None-Mat
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from schemas.errors import NotAcceptable
@@ -13,6 +14,7 @@ JSON = "application/json"
 
 _PREFERENCE = re.compile(r'\s*([\w-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s;,"]*)))?\s*(?:;[^,]*)?')
 _RANGE = re.compile(r"([^;,\s]+)\s*(;[^,]*)?")
+_WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)")
 _ZERO_WEIGHT = re.compile(r";\s*q\s*=\s*0(\.0{0,3})?\s*(;|$)", re.IGNORECASE)
 
 
@@ -59,6 +61,14 @@ def matches(if_none_match: bytes, etag: bytes) -> bool:
         return True
     tags = [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
     return etag in tags or tags == [b"*"]
+
+
+def ranges_of(accept: bytes) -> Mapping[str, float]:
+    """Return the media ranges of an Accept header with their weights."""
+    return {
+        media_range: float(match[1]) if (match := _WEIGHT.search(more)) else 1.0
+        for media_range, more in _RANGE.findall(accept.decode("latin-1").lower())
+    }
 
 
 def check_accept(header: bytes | None) -> None:

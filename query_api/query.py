@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, create_model
 
+from infra.documents import DOCUMENT_SECONDS
 from projectors.projection import Projection
 from query_api.parameters import PageParameters, Parameters
 from schemas.errors import BadDefinition
@@ -23,6 +24,7 @@ from schemas.messages import View
 
 ANY_ROLE = ""
 AUDITOR = "auditor"
+PAGE_SECONDS = 60
 
 _PATH_NAMES = re.compile(r"{(\w+)}")
 
@@ -39,6 +41,9 @@ class Query:
     route: ClassVar[str]
     view: ClassVar[type[View]]
     permission: ClassVar[str] = ANY_ROLE
+    cache_seconds: ClassVar[int] = PAGE_SECONDS
+    """How long an answer that was read from the tables is kept for others; 0: it is always read. It is never older for
+    it: what it depends on is part of its key, or of its value."""
     parameters: ClassVar[type[Parameters]] = Parameters
     reads: ClassVar[tuple[type[Projection[Any]], ...]]
     """The projections that the answer is made of; of `projection` alone unless given."""
@@ -58,6 +63,8 @@ class Query:
             cls.reads = (cls.projection,)
         if not getattr(cls, "view", None):
             raise cls.bad("has no view")
+        if cls.cache_seconds < 0:
+            raise cls.bad("cache_seconds cannot be negative")
         cls.check()
 
     @classmethod
@@ -94,6 +101,7 @@ class DocumentQuery(Query):
 
     table: ClassVar[str] = "rows"
     stream: ClassVar[str | None] = None
+    cache_seconds: ClassVar[int] = DOCUMENT_SECONDS
 
     @classmethod
     def check(cls) -> None:
@@ -104,8 +112,8 @@ class DocumentQuery(Query):
 
     @classmethod
     def is_cached(cls) -> bool:
-        """Whether the projector writes the rows through to the cache."""
-        return cls.projection.document == cls.table
+        """Whether the projector writes the rows through to the cache, and they are looked for there."""
+        return cls.projection.document == cls.table and cls.cache_seconds > 0
 
     @classmethod
     def stream_of(cls, path: Mapping[str, str]) -> str | None:

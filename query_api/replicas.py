@@ -2,15 +2,17 @@
 Where reads go: the nearest healthy replica that has come far enough, another, or the primary.
 
 A replica may be late, paused, restarting, or cancel a query for its recovery's sake. None of that is an error of
-the request: the next server is asked. How far a server is, it says itself, in the very statement that reads. A
-connection whose statement was cancelled or timed out is closed, not used again.
+the request: the next server is asked. How far a server is, it says itself, in the very statement that reads; and as
+none goes back, what it said last is what it has at least. A connection whose statement was cancelled or timed out is
+closed, not used again.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -20,8 +22,10 @@ from schemas.errors import ServiceError, StoreUnavailable
 
 Row = Any
 """An asyncpg record."""
-Judge = Callable[[Sequence[Row]], bool]
-"""Says whether a replica's answer is new enough."""
+Place = tuple[str, int, int]
+"""A projection, its generation, and a partition."""
+Reached = Mapping[Place, int]
+"""How far a server is in some places, at least."""
 
 CONNECTIONS_MAX = 8
 PRIMARY_SECONDS_MAX = 10.0
@@ -29,6 +33,11 @@ REPLICA_SECONDS_MAX = 1.0
 REST_SECONDS_MIN, REST_SECONDS_MAX = 0.5, 8.0
 BEHIND_SECONDS = 0.25
 LATENCY_WEIGHT = 0.1
+LATENCY_HALF_LIFE_SECONDS = 5.0
+"""What was slow once is forgotten, so that it is tried again."""
+REPLICAS_TRIED_MAX = 2
+"""For one read; the primary surely has what a second late replica has not."""
+PLACES_MAX = 10_000
 
 READS = Counter(
     "everfold_query_reads_total", "Reads from PostgreSQL by server and outcome", ["server", "outcome"]
@@ -52,15 +61,38 @@ class GenerationGone(ServiceError):
     """The tables of the generation that was asked for are not there."""
 
 
+class Need(NamedTuple):
+    """How far a server must be to answer, place by place."""
+
+    positions: Mapping[Place, int]
+
+    def reached(self, rows: Sequence[Row]) -> Reached:
+        """Return how far the server was that answered these rows, in the places that it speaks of."""
+        return {}
+
+    def is_met(self, reached: Reached) -> bool:
+        """Say whether who is so far may answer."""
+        return all(reached.get(place, 0) >= position for place, position in self.positions.items())
+
+    def least(self, reached: Reached) -> int:
+        """Return the position in the place where a server is known to be least far."""
+        return min((reached.get(place, 0) for place in self.positions), default=0)
+
+
+ANYTHING = Need({})
+
+
 class Server:
     """One PostgreSQL server to read from, and what is known of its health."""
 
-    def __init__(self, url: str, name: str, *, statement_seconds_max: float) -> None:
+    def __init__(self, url: str, name: str, *, statement_seconds_max: float, role: str | None = None) -> None:
         self.name = name
         self.latency_seconds = 0.0
         self.busy = 0
+        self.reached: dict[Place, int] = {}
+        self._measured_at = 0.0
         self._statement_seconds_max = statement_seconds_max
-        self._connections = Connections(url, size_max=CONNECTIONS_MAX, name="everfold-query-api")
+        self._connections = Connections(url, size_max=CONNECTIONS_MAX, name="everfold-query-api", role=role)
         self._rest_seconds = 0.0
         self._rests_until = 0.0
         self._behind_until = 0.0
@@ -78,7 +110,8 @@ class Server:
     @property
     def cost(self) -> float:
         """How long an answer will take, about."""
-        return self.latency_seconds * (1 + self.busy)
+        age = time.monotonic() - self._measured_at
+        return self.latency_seconds * (1 + self.busy) * math.exp2(-age / LATENCY_HALF_LIFE_SECONDS)
 
     async def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Sequence[Row]:
         """
@@ -106,7 +139,8 @@ class Server:
         finally:
             self.busy -= 1
         self._rest_seconds = 0.0
-        self.latency_seconds += LATENCY_WEIGHT * (time.monotonic() - started - self.latency_seconds)
+        self._measured_at = time.monotonic()
+        self.latency_seconds += LATENCY_WEIGHT * (self._measured_at - started - self.latency_seconds)
         READS.labels(self.name, "ok").inc()
         return rows
 
@@ -122,6 +156,12 @@ class Server:
         log.warning("read failed", server=self.name, error=repr(error))
         return StoreUnavailable()
 
+    def has_reached(self, reached: Reached) -> None:
+        """Take note of how far it said it is; of a place that it goes back in, that it has been restored."""
+        if len(self.reached) > PLACES_MAX:
+            self.reached.clear()
+        self.reached.update(reached)
+
     def was_behind(self) -> None:
         """Take note that its answer was not new enough."""
         READS.labels(self.name, "behind").inc()
@@ -135,14 +175,16 @@ class Server:
 class Servers:
     """The primary of the read tables and its replicas."""
 
-    def __init__(self, primary_url: str, replica_urls: Sequence[str] = ()) -> None:
-        self.primary = Server(primary_url, "primary", statement_seconds_max=PRIMARY_SECONDS_MAX)
+    def __init__(
+        self, primary_url: str, replica_urls: Sequence[str] = (), *, role: str | None = None
+    ) -> None:
+        self.primary = Server(primary_url, "primary", statement_seconds_max=PRIMARY_SECONDS_MAX, role=role)
         self.replicas = [
-            Server(url, f"replica-{number}", statement_seconds_max=REPLICA_SECONDS_MAX)
+            Server(url, f"replica-{number}", statement_seconds_max=REPLICA_SECONDS_MAX, role=role)
             for number, url in enumerate(replica_urls, 1)
         ]
 
-    async def fetch(self, sql: str, arguments: Sequence[Any], *, is_new_enough: Judge) -> Sequence[Row]:
+    async def fetch(self, sql: str, arguments: Sequence[Any], need: Need) -> Sequence[Row]:
         """
         Run a read on the replica that will answer first, if its answer is new enough; else on the primary.
 
@@ -152,18 +194,20 @@ class Servers:
             StoreUnavailable: Neither a replica with a good answer nor the primary can be had.
             GenerationGone: On the primary, a table is not there.
         """
-        for replica in self._in_turn():
+        for replica in self._in_turn(need):
             try:
                 rows = await replica.fetch(sql, arguments)
             except (StoreUnavailable, GenerationGone):
                 continue
-            if is_new_enough(rows):
+            reached = need.reached(rows)
+            replica.has_reached(reached)
+            if need.is_met(reached):
                 return rows
             replica.was_behind()
         try:
             return await self.primary.fetch(sql, arguments)
         except StoreUnavailable:
-            for replica in self.replicas:
+            for replica in sorted(self.replicas, key=lambda replica: -need.least(replica.reached)):
                 with suppress(StoreUnavailable, GenerationGone):
                     return await replica.fetch(sql, arguments)
             raise
@@ -175,11 +219,16 @@ class Servers:
         Raises:
             StoreUnavailable: Nobody does.
         """
-        await self.fetch("SELECT 1", (), is_new_enough=lambda _rows: True)
+        await self.fetch("SELECT 1", (), ANYTHING)
 
-    def _in_turn(self) -> list[Server]:
-        able = [replica for replica in self.replicas if not replica.is_resting and not replica.is_behind]
-        return sorted(able, key=lambda replica: replica.cost)
+    def _in_turn(self, need: Need) -> list[Server]:
+        """Return the replicas to be asked: first those that surely are far enough, then those that may be."""
+        able = [
+            (not is_sure, replica.cost, number, replica)
+            for number, replica in enumerate(self.replicas)
+            if not replica.is_resting and ((is_sure := need.is_met(replica.reached)) or not replica.is_behind)
+        ]
+        return [replica for *_, replica in sorted(able)][:REPLICAS_TRIED_MAX]
 
     async def close(self) -> None:
         """Close every connection."""

@@ -43,6 +43,8 @@ class Head:
     """The position of the first event that is parked for the rows read; 0: none is."""
     tenant_parked: int
     """The same for any row of the tenant."""
+    revision: int = 0
+    """How often rows of the tenant's partition have changed without an event: mended, released, scrubbed."""
 
 
 def parse_heads(text: str | None) -> dict[str, Head]:
@@ -50,15 +52,13 @@ def parse_heads(text: str | None) -> dict[str, Head]:
     heads = {}
     for part in (text or "").split(";"):
         if part:
-            name, generation, position, hash_prefix, tenant_position, parked, tenant_parked = part.split(",")
+            name, generation, position, hash_prefix, *numbers = part.split(",")
             heads[name] = Head(
                 name,
                 int(generation),
                 int(position),
                 hash_prefix,
-                int(tenant_position),
-                int(parked),
-                int(tenant_parked),
+                *map(int, numbers),
             )
     return heads
 
@@ -85,6 +85,20 @@ def head_sql(namespace: str) -> str:
     return _COMMENT.sub("", load_sql("query_api", "sql/head.sql", namespace=namespace)).strip()
 
 
+def scoped(sql: str, namespace: str) -> str:
+    """
+    Return a read that first names its tenant (`:tenant`) to the database, whose row security shows no other's rows.
+
+    The name lasts until the end of the transaction, which is this statement. It is there before anything is read:
+    the read depends on it (LATERAL) and is fenced off (OFFSET), so the only plan is a nested loop with the name's one
+    row outside, whose inside is not begun before, and whose order is the read's.
+    """
+    return (
+        f"SELECT answer.* FROM set_config('{namespace}.tenants', ARRAY[:tenant::text]::text, true) AS scope (tenants)\n"
+        f"CROSS JOIN LATERAL (\nSELECT * FROM (\n{sql}\n) AS read WHERE scope.tenants IS NOT NULL OFFSET 0\n) AS answer"
+    )
+
+
 def document_statement(namespace: str, query: type[DocumentQuery], generation: int) -> Statement:
     """Return the read of one document: columns `head` and `doc`."""
     columns = query.projection.tables[query.table][1]
@@ -93,9 +107,43 @@ def document_statement(namespace: str, query: type[DocumentQuery], generation: i
         f"{column} = :{name}" for column, name in zip(columns, query.path_names, strict=True)
     )
     return positional(
-        f"SELECT ({head_sql(namespace)}) AS head,\n"
-        f"    (SELECT doc FROM {schema}.{query.table} WHERE tenant = :tenant AND {where}) AS doc"
+        scoped(
+            f"SELECT ({head_sql(namespace)}) AS head,\n"
+            f"    (SELECT doc FROM {schema}.{query.table} WHERE tenant = :tenant AND {where}) AS doc",
+            namespace,
+        )
     )
+
+
+def rows_statement(
+    namespace: str,
+    query: type[ListQuery],
+    generations: tuple[tuple[str, int], ...],
+    given: tuple[str, ...],
+) -> Statement:
+    """
+    Return the read of some rows of a plain list by their keys (`:key_0 …`, arrays), where the filters hold for them.
+
+    Columns `head`, `doc`, `position` and the key's. There is always a row; `doc` is null in it where none is found.
+    """
+    key = query.projection.tables[query.table][1]
+    numbers = range(len(key))
+    conditions = [query.filters[name] for name in given]
+    conditions += [f"{column} = wanted.key_{number}" for number, column in zip(numbers, key, strict=True)]
+    source = query.source.replace("{filters}", " AND ".join(f"({condition})" for condition in conditions))
+    columns = ", ".join(f"body.{column}" for column in ("doc", "position", *key))
+    arrays = ", ".join(f":key_{number}::text[]" for number in numbers)
+    names = ", ".join(f"key_{number}" for number in numbers)
+    each = ""
+    if query.each in given:
+        each = f"CROSS JOIN (SELECT DISTINCT unnest(:{query.each}::text[])) AS each (value)\n"
+    statement = (
+        f"SELECT head.head, {columns}\n"
+        f"FROM ({head_sql(namespace)}) AS head (head)\n"
+        f"LEFT JOIN LATERAL (\nSELECT body.* FROM unnest({arrays}) AS wanted ({names})\n{each}"
+        f"CROSS JOIN LATERAL ({without_comments(source)}) AS body\n) AS body ON true"
+    )
+    return positional(scoped(_with_schemas(statement, namespace, generations), namespace))
 
 
 class Order(NamedTuple):
@@ -118,15 +166,16 @@ def list_statement(
     given: tuple[str, ...],
     sort: str,
     after: bool,
+    more: Sequence[str] = (),
 ) -> Statement:
     """
-    Return the read of a page: columns `head`, `doc`, those sorted by, and `frame`.
+    Return the read of a page: columns `head`, `doc`, those sorted by, any `more`, and `frame`.
 
     `given` names the filters that hold, `after` says whether the page follows another (`:after_0 …`). There is
     always a row; `doc` is null in it where the page is empty.
     """
     orders = orders_of(query, sort)
-    columns = ", ".join(f"body.{order.column}" for order in orders)
+    columns = ", ".join(f"body.{name}" for name in dict.fromkeys([*(o.column for o in orders), *more]))
     order_by = ", ".join(f"body.{order.column}{' DESC' if order.falls else ''}" for order in orders)
     conditions = [query.filters[name] for name in given if name in query.filters]
     source = query.source
@@ -147,7 +196,7 @@ def list_statement(
         schema = "{" + query.projection.name.replace("-", "_") + "}"
         frame = f"(SELECT doc FROM {schema}.{query.frame} WHERE tenant = :tenant AND {match})"
     page = (
-        f"SELECT body.doc, {columns} FROM ({_without_semicolon(source)}) AS body WHERE {where}\n"
+        f"SELECT body.doc, {columns} FROM ({without_comments(source)}) AS body WHERE {where}\n"
         f"ORDER BY {order_by} LIMIT :page_rows::integer"
     )
     if query.each in given:
@@ -156,28 +205,22 @@ def list_statement(
             f"CROSS JOIN LATERAL (\n{page}\n) AS body\n"
             f"ORDER BY {order_by} LIMIT :page_rows::integer"
         )
-    return positional(
-        _with_schemas(
-            f"SELECT head.head, body.doc, {columns}, {frame} AS frame\n"
-            f"FROM ({head_sql(namespace)}) AS head (head)\n"
-            f"LEFT JOIN LATERAL (\n{page}\n) AS body ON true\n"
-            f"ORDER BY {order_by}",
-            namespace,
-            generations,
-        )
+    statement = (
+        f"SELECT head.head, body.doc, {columns}, {frame} AS frame\n"
+        f"FROM ({head_sql(namespace)}) AS head (head)\n"
+        f"LEFT JOIN LATERAL (\n{page}\n) AS body ON true\n"
+        f"ORDER BY {order_by}"
     )
+    return positional(scoped(_with_schemas(statement, namespace, generations), namespace))
 
 
 def computed_statement(namespace: str, source: str, generations: tuple[tuple[str, int], ...]) -> Statement:
     """Return the read of a computed object: columns `head` and `doc`."""
-    return positional(
-        _with_schemas(
-            f"SELECT head.head, body.doc FROM ({head_sql(namespace)}) AS head (head)\n"
-            f"LEFT JOIN LATERAL ({_without_semicolon(source)}) AS body ON true LIMIT 1",
-            namespace,
-            generations,
-        )
+    statement = (
+        f"SELECT head.head, body.doc FROM ({head_sql(namespace)}) AS head (head)\n"
+        f"LEFT JOIN LATERAL ({without_comments(source)}) AS body ON true LIMIT 1"
     )
+    return positional(scoped(_with_schemas(statement, namespace, generations), namespace))
 
 
 def _beyond(orders: Sequence[Order]) -> str:
@@ -207,5 +250,6 @@ def _with_schemas(sql: str, namespace: str, generations: tuple[tuple[str, int], 
     return sql
 
 
-def _without_semicolon(sql: str) -> str:
+def without_comments(sql: str) -> str:
+    """Return a statement as it can stand inside of another."""
     return _COMMENT.sub("", sql).strip().rstrip(";")

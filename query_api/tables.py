@@ -6,19 +6,32 @@ whose tables were read, the read is thrown away and run again with the right one
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from query_api.answers import Asked
 from query_api.applied import ReadModelMissing, ReadSide
-from query_api.replicas import GenerationGone, Row, Servers
+from query_api.replicas import GenerationGone, Need, Reached, Row, Servers
 from query_api.statements import Head, Statement, parse_heads
 from schemas.errors import StoreUnavailable
 
 ATTEMPTS_MAX = 4
+NOT_LIVE = -1
 
 Generations = tuple[tuple[str, int], ...]
 Make = Callable[[Generations], Statement]
+
+
+class HeadsNeeded(Need):
+    """How far the live generations must be on the server that is read from, as it says itself."""
+
+    def reached(self, rows: Sequence[Row]) -> Reached:
+        """Return how far the server was that answered; `NOT_LIVE` where another generation is live there."""
+        heads = parse_heads(rows[0]["head"])
+        return {
+            place: head.position if head is not None and head.generation == place[1] else NOT_LIVE
+            for place in self.positions
+            for head in (heads.get(place[0]),)
+        }
 
 
 class Tables:
@@ -46,6 +59,7 @@ class Tables:
         Raises:
             StoreUnavailable: No server can answer now.
             ReadModelMissing: A projection has never been built.
+            ReadModelVoid: One rests on events that the log has lost.
         """
         self.side.watch(asked.partition)
         bound = {
@@ -57,17 +71,18 @@ class Tables:
             **values,
         }
         for _ in range(ATTEMPTS_MAX):
-            generations = await self.side.generations(projections)
-            needed = {
-                name: (generation, max(at_least, self.side.floor(name, generation, asked.partition)))
-                for name, generation in generations
-            }
+            generations = await self.side.generations(projections, asked.partition)
+            need = HeadsNeeded(
+                {
+                    (name, generation, asked.partition): max(
+                        at_least, self.side.floor(name, generation, asked.partition)
+                    )
+                    for name, generation in generations
+                }
+            )
             statement = make(generations)
-            judge = partial(_reaches, needed)
             try:
-                rows = await self._servers.fetch(
-                    statement.sql, statement.arguments(bound), is_new_enough=judge
-                )
+                rows = await self._servers.fetch(statement.sql, statement.arguments(bound), need)
             except GenerationGone:
                 await self.side.refresh()
                 continue
@@ -78,11 +93,3 @@ class Tables:
                 return rows, heads
             await self.side.refresh()
         raise StoreUnavailable
-
-
-def _reaches(needed: Mapping[str, tuple[int, int]], rows: Sequence[Row]) -> bool:
-    heads = parse_heads(rows[0]["head"])
-    return all(
-        name in heads and heads[name].generation == generation and heads[name].position >= position
-        for name, (generation, position) in needed.items()
-    )

@@ -248,6 +248,16 @@ class StoreUnavailable(Unavailable):
 
 
 @dataclass(eq=False)
+class StreamsUnreadable(Unavailable):
+    """This program cannot read an event of the stream, which a newer one may have written; nothing has happened."""
+
+    stream: str
+    event_type: str
+    schema_version: int
+    retry_after_seconds = 30
+
+
+@dataclass(eq=False)
 class OutcomeUnknown(ServiceError):
     """The connection was lost while committing: repeat the request with the same key to learn what happened."""
 
@@ -272,6 +282,13 @@ class UnknownEvent(ServiceError):
 
     type: str
     schema_version: int
+
+
+@dataclass(eq=False)
+class UnreadableEvent(UnknownEvent):
+    """This program knows the event's type and version, but cannot read what is stored of it."""
+
+    reason: str
 
 
 @dataclass(eq=False)

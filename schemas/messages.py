@@ -6,6 +6,7 @@ not stated here or on the field is a bound that an attacker chooses.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar
@@ -19,8 +20,23 @@ TEXT_CHARACTERS_MAX = 1_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
+@dataclass(frozen=True, slots=True)
 class Personal:
-    """Marks a field that holds personal data: `contact: Annotated[Text | None, Personal()]`."""
+    """
+    Marks a field that holds personal data: `contact: Annotated[Text | None, Personal("customer_id")]`.
+
+    Its values are encrypted with a key of the person they are about, and cannot be read any more once that
+    person is erased; see personal.py.
+    """
+
+    subject: str
+    """The field that holds the person's id: of the same model, else of the message that it is part of."""
+    erased: Any = None
+    """What the field reads as once the person is erased; it must be one of the field's values."""
+
+
+ERASED = "[erased]"
+"""What erased text reads as, where a domain wants it told from text that was never given."""
 
 
 def _clean(text: str) -> str:
@@ -141,11 +157,13 @@ class Event(Message):
 
     type: ClassVar[str] = ""
     schema_version: ClassVar[int] = 1
+    is_past: ClassVar[bool] = False
+    """Whether what is stored of the class is read as something else today: nothing new is said with it."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, type: str | None = None, version: int = 1, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.type, cls.schema_version = type or cls.__name__, version
+        cls.type, cls.schema_version, cls.is_past = type or cls.__name__, version, False
 
     def __init_subclass__(cls, *, type: str | None = None, version: int = 1, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -153,6 +171,31 @@ class Event(Message):
     def encode(self) -> bytes:
         """Return the bytes that the log keeps."""
         return self.__pydantic_serializer__.to_json(self)
+
+
+class Notice(Message):
+    """
+    What a workflow tells the outside world: an operator routes its `channel` to a webhook or to mail.
+
+    `type` is its name there, such as `orders.ApprovalReminder.v1`, and its fields are the data: both are promises to
+    receivers, so a field that goes or changes is a new type. None of its fields may be personal, as nothing
+    that has left can be erased.
+    """
+
+    channel: ClassVar[str] = ""
+    type: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, channel: str = "", type: str = "", **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.channel, cls.type = channel or cls.channel, type or cls.type
+
+    def __init_subclass__(cls, *, channel: str = "", type: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    def summary(self) -> str:
+        """Return it as one sentence for people, which is a mail's subject."""
+        return self.type
 
 
 class View(Message):

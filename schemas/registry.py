@@ -13,9 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.errors import BadDefinition, Rejection, UnknownEvent
+from schemas.errors import BadDefinition, Rejection, UnknownEvent, UnreadableEvent
 from schemas.messages import Command, Event, View
-from schemas.upcasting import upcast_source
+from schemas.personal import PersonalFields, personal_fields
+from schemas.upcasting import Step, Upcast, check_steps, ends_of, step_of
+
+PROBLEMS_TOLD_MAX = 3
+"""So many of the fields that do not fit are named."""
 
 
 class Registry:
@@ -28,34 +32,53 @@ class Registry:
         self.views: dict[str, type[View]] = {}
         self.rejections: dict[str, type[Rejection]] = {}
         self.domain_of: dict[type, str] = {}
-        self._upcasts: dict[type, Any] = {}
+        self.upcasts: dict[type[Event], Step] = {}
+        self._today: dict[tuple[str, int], frozenset[str]] = {}
+        self.personal: dict[tuple[str, int], PersonalFields] = {}
+        """Of events that have personal fields, by type and version."""
+        self.personal_commands: dict[type[Command], PersonalFields] = {}
 
     def add(self, domain: str, modules: Iterable[ModuleType]) -> None:
         """
         Take up what modules define.
 
         Raises:
-            BadDefinition: A name is taken already, or an old version has no upcast.
+            BadDefinition: A name is taken already, an old version has no upcast, an upcast leads nowhere good, or a
+                personal field is marked wrongly.
         """
+        self._today.clear()
         for module in modules:
             for value in vars(module).values():
                 if getattr(value, "__module__", None) != module.__name__:
                     continue
                 if getattr(value, "__everfold_upcast__", False):
-                    self._upcasts[upcast_source(value)] = value
+                    self._add_upcast(value)
                 elif inspect.isclass(value):
                     self._add_class(domain, value)
         for (name, version), event in self.events.items():
-            if event is not self.newest[name] and event not in self._upcasts:
+            if event is not self.newest[name] and event not in self.upcasts:
                 raise BadDefinition(
                     f"{name} version {version}", "an old version needs an upcast to a newer one"
                 )
+        check_steps(self.upcasts, self.domain_of)
+
+    def _add_upcast(self, function: Upcast) -> None:
+        step = step_of(function)
+        if self.upcasts.setdefault(step.source, step).function is not function:
+            raise BadDefinition(
+                step.name, f"{self.upcasts[step.source].name} reads {step.source.__name__} already"
+            )
+        step.source.is_past = True
 
     def _add_class(self, domain: str, value: type) -> None:
         if issubclass(value, Command) and value.route:
             self._claim(self.commands, value.command_name, value)
+            if (fields := personal_fields(value)) is not None:
+                self.personal_commands[value] = fields
         elif issubclass(value, Event) and value is not Event:
             self._claim(self.events, (value.type, value.schema_version), value)
+            if (fields := personal_fields(value)) is not None:
+                self.personal[value.type, value.schema_version] = fields
             newest = self.newest.setdefault(value.type, value)
             if value.schema_version > newest.schema_version:
                 self.newest[value.type] = value
@@ -74,12 +97,27 @@ class Registry:
                 str(name), f"is defined by {table[name].__module__} and by {value.__module__}"
             )
 
+    def today(self, type: str, schema_version: int) -> frozenset[str] | None:
+        """
+        Return the types that stored events of a type and version are read as today; None: it is not known.
+
+        A type that was renamed or split is read as others than its own, and one that no longer counts as none. Whoever
+        looks for some types only must ask, as the stored type does not tell.
+        """
+        place = type, schema_version
+        types = self._today.get(place)
+        if types is None and place in self.events:
+            types = frozenset(event.type for event in ends_of(self.events[place], self.upcasts))
+            self._today[place] = types
+        return types
+
     def decode(self, type: str, schema_version: int, data: bytes) -> Sequence[Event]:
         """
-        Return stored bytes as today's events: one, or several where an old fact was split.
+        Return stored bytes as today's events: one, several where an old fact was split, none where it no longer counts.
 
         Raises:
             UnknownEvent: No class for this type and version: a newer program wrote it, or its class was removed.
+            UnreadableEvent: There is one, but the bytes do not fit it, or its upcast fails on them.
         """
         model = self.events.get((type, schema_version))
         if model is None:
@@ -87,17 +125,41 @@ class Registry:
         try:
             event = model.__pydantic_validator__.validate_json(data)
         except ValidationError as error:
-            raise UnknownEvent(type, schema_version) from error
-        return (event,) if model not in self._upcasts else tuple(self._cast(event))
+            raise UnreadableEvent(type, schema_version, _problems(error)) from error
+        if model not in self.upcasts:
+            return (event,)
+        try:
+            return tuple(self._cast(event))
+        except _Failed as failed:
+            raise UnreadableEvent(type, schema_version, str(failed)) from failed.__cause__
 
     def _cast(self, event: Event) -> Iterator[Event]:
-        function = self._upcasts.get(type(event))
-        if function is None:
+        step = self.upcasts.get(type(event))
+        if step is None:
             yield event
             return
-        result = function(event)
+        try:
+            result = step.function(event)
+        except ValidationError as error:
+            raise _Failed(f"{step.name}: {_problems(error)}") from error
+        except Exception as error:
+            raise _Failed(f"{step.name}: {type(error).__name__}") from error
         for newer in result if isinstance(result, list | tuple) else (result,):
+            if type(newer) not in step.targets:
+                raise _Failed(f"{step.name}: gave {type(newer).__name__}, which its annotation does not name")
             yield from self._cast(newer)
+
+
+class _Failed(Exception):
+    """An upcast came to nothing."""
+
+
+def _problems(error: ValidationError) -> str:
+    """Return what does not fit, without the values, which may be personal."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"]))) for one in found]
+    more = f"; and {len(told) - PROBLEMS_TOLD_MAX} more" if len(told) > PROBLEMS_TOLD_MAX else ""
+    return "; ".join(told[:PROBLEMS_TOLD_MAX]) + more
 
 
 def modules_of(package: ModuleType) -> Iterator[ModuleType]:

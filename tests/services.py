@@ -18,6 +18,7 @@ import redis
 from psycopg.sql import SQL, Identifier
 
 from event_store.migrate import migrate
+from infra.database_roles import builder_of
 from infra.embedded.folders import ephemeral_folder, server_folder
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
@@ -29,6 +30,7 @@ from tests.broker import broker, own_broker
 REDIS_DATABASES = 256
 NAMESPACE = "everfold"
 PARTITIONS = 8
+SMALL_RANGE_EVENTS = 8
 _numbers = itertools.count(1)
 
 
@@ -98,6 +100,9 @@ def create_database(url: str, *, template: str = "template0") -> str:
     strategy = Identifier("wal_log" if template == "template0" else "file_copy")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement.format(Identifier(name), Identifier(template), strategy))
+        if template != "template0":  # a copy has everything but what was granted on the database itself
+            builder = Identifier(builder_of(NAMESPACE))
+            connection.execute(SQL("GRANT CREATE ON DATABASE {} TO {}").format(Identifier(name), builder))
     return url_of_database(url, name)
 
 
@@ -121,6 +126,23 @@ def template(postgres_url: str) -> Iterator[str]:
 def store_url(postgres_url: str, template: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     url = create_database(postgres_url, template=template)
+    yield url
+    drop_database(postgres_url, url)
+
+
+@pytest.fixture(scope="session")
+def small_ranges(postgres_url: str) -> Iterator[str]:
+    """A database with the newest layout and ranges of a few positions, to be cloned."""
+    url = create_database(postgres_url)
+    migrate(url, NAMESPACE, range(PARTITIONS), range_events=SMALL_RANGE_EVENTS)
+    yield urlsplit(url).path.removeprefix("/")
+    drop_database(postgres_url, url)
+
+
+@pytest.fixture
+def small_ranges_url(postgres_url: str, small_ranges: str) -> Iterator[str]:
+    """A database of the test's own with ranges of a few positions."""
+    url = create_database(postgres_url, template=small_ranges)
     yield url
     drop_database(postgres_url, url)
 

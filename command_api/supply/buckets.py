@@ -5,7 +5,7 @@ A stream may have thousands of lots and reservations, and each event makes a new
 checksum of the key, which is the same in every process (a string's hash is not).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 from zlib import crc32
 
@@ -36,6 +36,18 @@ class Buckets(Generic[Value]):
 
     def __repr__(self) -> str:
         return f"Buckets({dict(self.items())!r})"
+
+    def to_stored(self) -> Mapping[str | None, Value]:
+        """Return what is saved of it."""
+        return dict(self.items())
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str | None, Value]) -> "Buckets[Value]":
+        """Return the map that was saved, in as many buckets as its size asks for."""
+        whole: Buckets[Value] = cls((dict(stored),), len(stored))
+        while whole._is_crowded():
+            whole = whole._grown()
+        return whole
 
     def get(self, key: str | None) -> Value | None:
         """Return the key's value, or None."""

@@ -8,20 +8,20 @@ from schemas import Event
 from schemas.messages import Money
 from schemas.supply import rejections
 from schemas.supply.orders import OrderPlaced, PlacedLine, PlaceOrder
-from schemas.supply.references import ReferenceClaimed, reference_stream
+from schemas.supply.references import reference_tag
 
 
 def streams(command: PlaceOrder) -> Sequence[str]:
-    """Name the site, the items, and the reference's claim."""
+    """Name the site, the items, and what carries the reference's tag."""
     items = dict.fromkeys(f"items/{line.item_id}" for line in command.lines)
     named = [f"sites/{command.site_id}", *items]
     if command.customer_reference is not None:
-        named.append(reference_stream(command.customer_id, command.customer_reference))
+        named.append(reference_tag(command.customer_id, command.customer_reference))
     return named
 
 
 def place(command: PlaceOrder, states: States, context: Context) -> list[Event | To]:
-    """Return the order's first event and the claim of its reference."""
+    """Return the order's first event, which claims its reference."""
     if states[command.stream].status is not None:
         raise rejections.AlreadyExists(command.stream)
     if states[f"sites/{command.site_id}"].time_zone is None:
@@ -29,7 +29,7 @@ def place(command: PlaceOrder, states: States, context: Context) -> list[Event |
     _refuse_duplicate_lines(command)
     currency = _currency(command)
     _refuse_items(command, states)
-    claim = _claim(command, states)
+    tags = _reference(command, states)
     lines = tuple(
         PlacedLine(
             line_no=line.line_no,
@@ -53,7 +53,7 @@ def place(command: PlaceOrder, states: States, context: Context) -> list[Event |
         contact=command.contact,
         total=Money(amount=total, currency=currency),
     )
-    return [placed, *claim]
+    return [To(command.stream, placed, tags)]
 
 
 def _refuse_duplicate_lines(command: PlaceOrder) -> None:
@@ -86,11 +86,12 @@ def _refuse_items(command: PlaceOrder, states: States) -> None:
         raise rejections.ItemDiscontinued(str(discontinued[0]["item_id"]), discontinued)
 
 
-def _claim(command: PlaceOrder, states: States) -> list[To]:
+def _reference(command: PlaceOrder, states: States) -> Sequence[str]:
+    """Return the tag of the order's reference, unless another open order has that."""
     if command.customer_reference is None:
-        return []
-    stream = reference_stream(command.customer_id, command.customer_reference)
-    holder = states[stream].order_id
+        return ()
+    tag = reference_tag(command.customer_id, command.customer_reference)
+    holder = states[tag].order_id
     if holder is not None:
         raise rejections.DuplicateReference(command.customer_id, command.customer_reference, holder)
-    return [To(stream, ReferenceClaimed(order_id=command.order_id))]
+    return (tag,)

@@ -6,9 +6,9 @@ append, as far as there is any, and short for the rest.
 """
 
 from command_api.decider import Context, States, To
-from command_api.supply.order_settle import give_back_reference
 from command_api.supply.order_ship import SHIPPABLE, shipping_status
 from command_api.supply.order_state import OrderState
+from command_api.supply.references import about_reference
 from command_api.supply.stock_state import StockState, Units
 from command_api.supply.stock_state import evolve as evolve_stock
 from schemas import Event
@@ -42,7 +42,7 @@ def reallocate(command: ReallocateOrder, states: States, context: Context) -> li
         changed.append(_reallocated(order, line_no, stock.reserved_for(command.order_id, line_no), missing))
     if not changed:
         return []
-    return [_reallocation(order, changed), *reserved, *_settled(command, order, changed, states)]
+    return [about_reference(command.stream, order, _reallocation(order, changed)), *reserved]
 
 
 def _reallocated(order: OrderState, line_no: int, reserved: Units, missing: int) -> ReallocatedLine:
@@ -68,9 +68,3 @@ def _status_after(order: OrderState, changed: list[ReallocatedLine]) -> OrderSta
     reserved = {part.line_no: part.reserved for part in changed}
     nothing_left = all(reserved.get(no, line.reserved) == line.shipped for no, line in order.lines.items())
     return shipping_status(order, nothing_left=nothing_left)
-
-
-def _settled(
-    command: ReallocateOrder, order: OrderState, changed: list[ReallocatedLine], states: States
-) -> list[To]:
-    return give_back_reference(command, order, states) if _status_after(order, changed) == "delivered" else []

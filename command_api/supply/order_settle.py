@@ -4,6 +4,7 @@ from typing import Any
 
 from command_api.decider import Context, States, To
 from command_api.supply.order_state import OrderState, by_place
+from command_api.supply.references import about_reference
 from command_api.supply.stock_state import StockState
 from schemas import Event
 from schemas.supply import rejections
@@ -13,6 +14,7 @@ from schemas.supply.orders import (
     CancelOrder,
     ConfirmOrder,
     DeclineOrder,
+    LapseApproval,
     OrderApprovalRequested,
     OrderApproved,
     OrderCancelled,
@@ -23,7 +25,6 @@ from schemas.supply.orders import (
     TimeOutOrder,
 )
 from schemas.supply.quantities import LineQuantity
-from schemas.supply.references import ReferenceReleased, reference_stream
 
 DECLINED = "declined"
 UNSETTLED = ("placed", "awaiting-approval")
@@ -58,7 +59,7 @@ def decline(command: DeclineOrder, states: States, context: Context) -> list[Eve
     if order.status != "awaiting-approval":
         raise wrong_status(command, order)
     rejected = OrderRejected(rule=DECLINED, **order.facts(order.all_units()))
-    return [rejected, *give_back_reference(command, order, states)]
+    return [about_reference(command.stream, order, rejected)]
 
 
 def reject(command: RejectOrder, states: States, context: Context) -> list[Event | To]:
@@ -69,7 +70,7 @@ def reject(command: RejectOrder, states: States, context: Context) -> list[Event
     if order.status not in UNSETTLED:
         raise wrong_status(command, order)
     rejected = OrderRejected(rule=command.rule, lines=command.lines, **order.facts(order.all_units()))
-    return [rejected, *give_back_reference(command, order, states)]
+    return [about_reference(command.stream, order, rejected)]
 
 
 def cancel(command: CancelOrder, states: States, context: Context) -> list[Event | To]:
@@ -79,18 +80,24 @@ def cancel(command: CancelOrder, states: States, context: Context) -> list[Event
         return []
     if order.status not in (*UNSETTLED, "confirmed"):
         raise wrong_status(command, order)
-    return _cancelled(command, order, states, "requested")
+    return _cancelled(command, order, "requested")
 
 
 def time_out(command: TimeOutOrder, states: States, context: Context) -> list[Event | To]:
     """Return that the order is called off, if nobody has settled it."""
     order: OrderState = states[command.stream]
-    return _cancelled(command, order, states, "timed-out") if order.status == "placed" else []
+    return _cancelled(command, order, "timed-out") if order.status == "placed" else []
 
 
-def _cancelled(command: Any, order: OrderState, states: States, cause: CancelCause) -> list[Event | To]:
+def lapse_approval(command: LapseApproval, states: States, context: Context) -> list[Event | To]:
+    """Return that the order is called off, if nobody has approved or declined it."""
+    order: OrderState = states[command.stream]
+    return _cancelled(command, order, "timed-out") if order.status == "awaiting-approval" else []
+
+
+def _cancelled(command: Any, order: OrderState, cause: CancelCause) -> list[Event | To]:
     cancelled = OrderCancelled(cause=cause, **order.facts(order.all_units()))
-    return [cancelled, *give_back_reference(command, order, states)]
+    return [about_reference(command.stream, order, cancelled)]
 
 
 def confirm(command: ConfirmOrder, states: States, context: Context) -> list[Event | To]:
@@ -154,13 +161,3 @@ def _shortage(order: OrderState, available: dict[int, int]) -> rejections.Insuff
 def wrong_status(command: Any, order: OrderState) -> rejections.WrongStatus:
     """Return the refusal that names the order's status."""
     return rejections.WrongStatus(command.stream, str(order.status))
-
-
-def give_back_reference(command: Any, order: OrderState, states: States) -> list[To]:
-    """Return that the customer's reference is free again, where the order has one."""
-    if order.reference is None:
-        return []
-    stream = reference_stream(order.customer_id, order.reference)
-    if states[stream].order_id != command.order_id:
-        return []
-    return [To(stream, ReferenceReleased(order_id=command.order_id))]

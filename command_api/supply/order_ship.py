@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from command_api.decider import Context, States, To
 from command_api.supply.distribution import DistributionState
-from command_api.supply.order_settle import give_back_reference, wrong_status
+from command_api.supply.order_settle import wrong_status
 from command_api.supply.order_state import Line, OrderState
+from command_api.supply.references import about_reference
 from command_api.supply.stock_state import Label, StockState
 from schemas import Event
 from schemas.errors import NotFound
@@ -147,7 +148,7 @@ def deliver(command: DeliverOrder, states: States, context: Context) -> list[Eve
         return []
     status = shipping_status(order, nothing_left=order.status == "shipped", arrived=command.shipment_id)
     event = OrderDelivered(shipment_id=command.shipment_id, status=status, **order.facts({}))
-    return [event, *(give_back_reference(command, order, states) if status == "delivered" else ())]
+    return [about_reference(command.stream, order, event)]
 
 
 def shipping_status(order: OrderState, *, nothing_left: bool, arrived: str | None = None) -> OrderStatus:

@@ -102,6 +102,10 @@ class OrderState:
         """Return the units, by line, that still count: all but what is short."""
         return {line_no: line.quantity - line.short for line_no, line in self.lines.items()}
 
+    def total(self) -> int:
+        """Return what all that was ordered costs, in minor units."""
+        return sum(line.quantity * line.price for line in self.lines.values())
+
     def with_lines(self, lines: Mapping[int, Line], **changes: Any) -> "OrderState":
         """Return the order with some lines changed."""
         return replace(self, lines={**self.lines, **lines}, **changes)

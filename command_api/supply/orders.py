@@ -16,6 +16,7 @@ from schemas.supply.orders import (
     ConfirmOrder,
     DeclineOrder,
     DeliverOrder,
+    LapseApproval,
     MarkOrderRecalled,
     PlaceOrder,
     ReallocateOrder,
@@ -25,9 +26,7 @@ from schemas.supply.orders import (
     ShipOrder,
     TimeOutOrder,
 )
-from schemas.supply.references import reference_stream
 
-MAY_SETTLE = (DeclineOrder, RejectOrder, CancelOrder, TimeOutOrder, DeliverOrder, ReallocateOrder)
 MOVES_STOCK = (ConfirmOrder, ShipOrder, ReturnOrder, ReallocateOrder)
 
 
@@ -42,13 +41,11 @@ class Orders(Decider[OrderState]):
         return order_place.streams(command) if isinstance(command, PlaceOrder) else ()
 
     def further_streams(self, command: Any, states: States) -> Sequence[str]:
-        """Name the stock of the lines concerned, and the reference that the order may give back."""
+        """Name the stock of the lines concerned."""
         order: OrderState = states[command.stream]
         if order.status is None:
             return ()
         named = []
-        if isinstance(command, MAY_SETTLE) and order.reference is not None:
-            named.append(reference_stream(order.customer_id, order.reference))
         if isinstance(command, MOVES_STOCK):
             reads_holds = not isinstance(command, ConfirmOrder)
             for item_id in sorted(_items(command, order)):
@@ -92,6 +89,7 @@ DECISIONS: dict[type[Command], Callable[[Any, States, Context], list[Event | To]
     RejectOrder: order_settle.reject,
     CancelOrder: order_settle.cancel,
     TimeOutOrder: order_settle.time_out,
+    LapseApproval: order_settle.lapse_approval,
     ReallocateOrder: order_reallocate.reallocate,
     MarkOrderRecalled: order_return.mark_recalled,
     ShipOrder: order_ship.ship,

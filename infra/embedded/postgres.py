@@ -57,6 +57,7 @@ COMMON: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+NOTHING_ELSE: Mapping[str, str] = {}
 
 
 class PostgresServer(Server):
@@ -64,11 +65,21 @@ class PostgresServer(Server):
 
     name = "postgres"
 
-    def __init__(self, folder: Path, port: int, *, database: str = "postgres", fast: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        database: str = "postgres",
+        fast: bool = False,
+        settings: Mapping[str, str] = NOTHING_ELSE,
+    ) -> None:
+        """`settings` come on top of what servers here have in common."""
         self.folder = folder
         self.port = port
         self.database = database
         self.fast = fast
+        self.settings = settings
 
     @property
     def data(self) -> Path:
@@ -131,7 +142,9 @@ class PostgresServer(Server):
 
     def program(self) -> Program:
         """Return how it is run."""
-        settings = {**COMMON, **(FAST if self.fast else DURABLE), "port": str(self.port)}
+        settings = {
+            **COMMON, **(FAST if self.fast else DURABLE), **self.settings, "port": str(self.port)
+        }  # fmt: skip
         command = [str(binaries().tool("postgres")), "-D", str(self.data)]
         for setting, value in settings.items():
             command += ["-c", f"{setting}={value}"]

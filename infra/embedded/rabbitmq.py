@@ -22,6 +22,7 @@ AMQP_PORT = 5672
 LOCAL_URL = f"amqp://guest:guest@{LOOPBACK}:{AMQP_PORT}/"
 ERLANG_ARGUMENTS = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
 LOGIN_SECONDS_MAX = 5.0
+CONTROL_SECONDS_MAX = 60.0
 
 
 class RabbitServer(Server):
@@ -79,6 +80,17 @@ class RabbitServer(Server):
         script = rabbitmq_home(self._root) / "sbin" / "rabbitmq-server"
         return Program(
             self.name, [str(script)], environment=self._environment(), folder=self.folder, grace_seconds=30
+        )
+
+    def control(self, *arguments: str) -> Program:
+        """Return how an administrator talks to the node."""
+        script = rabbitmq_home(self._root) / "sbin" / "rabbitmqctl"
+        return Program(
+            "rabbitmqctl",
+            [str(script), *arguments],
+            environment=self._environment(),
+            folder=self.folder,
+            grace_seconds=CONTROL_SECONDS_MAX,
         )
 
     def _environment(self) -> dict[str, str]:

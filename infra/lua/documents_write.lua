@@ -6,7 +6,7 @@
 --   ARGV[4], ARGV[5]   1 in the first, in the last call of a batch that needs several
 --   ARGV[6], ARGV[7]   lifetimes in seconds: of documents, of the mark;  ARGV[8…] the documents' values
 --
--- Returns  1, or 0 when the batch comes too late and nothing was written
+-- Returns  nothing, or the mark that the batch comes too late for: then nothing was written
 -- Caller   infra/documents.py, DocumentWriter.write
 --
 -- A later batch's mark makes this one a straggler: its documents may have been written anew and evicted since. In
@@ -22,12 +22,16 @@ if mark then
   ends = tonumber(string.sub(mark, 17, 32), 16)
   opened = tonumber(string.sub(mark, 33, 48), 16)
   if opened > after or (ends >= after and after > before) then
-    return 0
+    return mark
   end
 end
 
+-- Where the mark was evicted and a late filler has made an older one, a straggler may meet what is newer than itself.
 for index = 2, #KEYS do
-  redis.call("SET", KEYS[index], ARGV[index + 6], "EX", ARGV[6])
+  local there = tonumber(redis.call("GETRANGE", KEYS[index], 1, 16), 16)
+  if not there or there <= after then
+    redis.call("SET", KEYS[index], ARGV[index + 6], "EX", ARGV[6])
+  end
 end
 
 local hash = ARGV[3]
@@ -47,7 +51,7 @@ elseif is_first then
     starts, ends, opened, hash = before, before, after, "00000000"
   end
 else
-  return 1
+  return false
 end
 redis.call("SET", KEYS[1], string.format("%016x%016x%016x%s", starts, ends, opened, hash), "EX", ARGV[7])
-return 1
+return false

@@ -4,7 +4,7 @@ A log in memory, and what a test gives it: the facts of the past.
 The parts under test stand above this package, so they are known here by what they can do, not by their classes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +39,12 @@ class DeciderLike(Protocol):
 
     @property
     def evolve(self) -> Any: ...
+
+    @property
+    def by_tag(self) -> Any: ...
+
+    @property
+    def evolve_tagged(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class Log:
         self.states: dict[str, Any] = {}
         self.versions: dict[str, int] = {}
 
-    def append(self, stream: str, event: Event, moment: Moment) -> StreamAt:
+    def append(self, stream: str, event: Event, moment: Moment, tags: Sequence[str] = ()) -> StreamAt:
         """Add an event."""
         version = self.versions[stream] = self.versions.get(stream, 0) + 1
         self.events.append(Recorded(stream, version, event, moment))
@@ -115,6 +121,11 @@ class Log:
         if decider is not None:
             self.states[stream] = decider.evolve(self.state(stream), event)
         position = len(self.events)
+        for tag in tags:
+            folding = self.deciders.get(tag.partition("/")[0])
+            if folding is not None and folding.by_tag:
+                self.states[tag] = folding.evolve_tagged(self.state(tag), stream, event)
+                self.versions[tag] = position
         return StreamAt(
             TENANT, stream, version, position, f"event-{position}", moment.now, moment.occurred_at
         )
@@ -128,8 +139,8 @@ class Log:
             raise LookupError(f"{stream}: none of the deciders given has the collection {collection}")
         return self.deciders[collection].initial
 
-    def decide(self, command: Command, moment: Moment) -> list[tuple[str, Event]]:
-        """Return what follows from a command, with each event's stream; nothing is added."""
+    def decide(self, command: Command, moment: Moment) -> list[tuple[str, Event, Sequence[str]]]:
+        """Return what follows from a command, with each event's stream and tags; nothing is added."""
         if command.collection not in self.deciders:
             raise LookupError(f"{command.command_name}: none of the deciders given has the collection")
         decider = self.deciders[command.collection]
@@ -146,17 +157,18 @@ class Log:
         else:
             raise LookupError(f"{command.command_name} names further streams for ever")
         results = decider.decide(command, states, moment)
-        placed = [(command.stream, each) if isinstance(each, Event) else tuple(each) for each in results]
-        for stream, _ in placed:
+        placed = [(command.stream, each, ()) if isinstance(each, Event) else tuple(each) for each in results]
+        for stream, *_ in placed:
             assert stream in named, f"{command.command_name} adds to {stream}, which it did not name"
         return placed
 
     def carry_out(self, command: Command, moment: Moment) -> list[tuple[str, Event]]:
         """Add what follows from a command, and return it."""
         events = self.decide(command, moment)
-        for stream, event in events:
-            self.append(stream, event, moment)
-        return events
+        for stream, event, tags in events:
+            assert not event.is_past, f"{type(event).__name__} is read as something else today: decide that"
+            self.append(stream, event, moment, tags)
+        return [(stream, event) for stream, event, _ in events]
 
 
 class Past:

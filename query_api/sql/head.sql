@@ -6,7 +6,7 @@
 --
 -- Returns  one text: for each projection, by name, `name,generation,position,commit hash (8 hex digits),the tenant's
 --          own last applied position,the position of the first event parked for these rows,that of the first parked
---          for any row of the tenant (0: none)`, separated by `;`
+--          for any row of the tenant (0: none),the checkpoint's revision`, separated by `;`
 -- Caller   query_api/statements.py
 --
 -- An event whose keys could not even be told is parked under the table `*`: it may belong to any row.
@@ -14,7 +14,7 @@
 SELECT string_agg(
     concat_ws(
         ',', p.name, p.generation, coalesce(c.position, 0), coalesce(encode(substr(c.commit_hash, 1, 4), 'hex'), '00000000'),
-        coalesce(a.position, 0), coalesce(e.position, 0), coalesce(e.tenant_position, 0)
+        coalesce(a.position, 0), coalesce(e.position, 0), coalesce(e.tenant_position, 0), coalesce(c.revision, 0)
     ),
     ';' ORDER BY p.name COLLATE "C"
 )

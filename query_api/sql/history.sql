@@ -7,8 +7,9 @@
 --   :stream, :actor, :type_   what to look for, or null
 --   :page_rows            how many events at most
 --
--- Returns  rows of events; in each: `head` and `head_hash` of the partition, `scanned` the last position looked at,
---          `ends` the last position that there is to look at. There is always one row; `position` is null in it
+-- Returns  rows of events; in each: `head` and `head_hash` of the partition, `begins` the position after which was
+--          looked, `scanned` the last position looked at, `ends` the last position that there is to look at, and
+--          `archived_to`: what lies up to there is in the archive and not among the events (null: nothing is). There is always one row; `position` is null in it
 --          where nothing was found.
 -- Caller   query_api/history.py
 --
@@ -60,7 +61,8 @@ found AS (
     ORDER BY e.position
     LIMIT :page_rows::integer
 )
-SELECT head.position AS head, head.hash AS head_hash, stretch.ends,
+SELECT head.position AS head, head.hash AS head_hash, stretch.after AS begins, stretch.ends,
+    (SELECT a.last_position FROM {namespace}.archive_ends AS a WHERE a.partition = :partition::integer) AS archived_to,
     least(stretch.ends, stretch.after + stretch.scan_max) AS scanned,
     found.id::text AS event_id, found.type, found.schema_version, found.stream, found.version, found.position,
     found.recorded_at, found.data, found.metadata, commit.hash

@@ -1,17 +1,22 @@
-"""`GET /v1/dashboards/…`: daily demand, top items, the order funnel, orders by status."""
+"""`GET /v1/dashboards/…`: demand by day and over time, top items, the order funnel, orders by status."""
 
-from pydantic import Field
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from projectors.supply.daily_demand import DailyDemand
 from projectors.supply.items import Items
 from projectors.supply.order_funnel import OrderFunnel
-from query_api.parameters import Moment, PageParameters
+from query_api.parameters import Moment, PageParameters, Parameters
 from query_api.query import ComputedQuery, ListQuery
-from schemas.messages import Id
+from schemas.messages import Day, Id
 from schemas.supply import views
 
 FROM_DAY = "day >= to_char(:{0}::timestamptz AT TIME ZONE 'UTC' + {1}, 'YYYY-MM-DD')"
 TO_DAY = "day < to_char(:{0}::timestamptz AT TIME ZONE 'UTC' + {1}, 'YYYY-MM-DD')"
+BUCKETS_MAX = 750
+DAYS_IN = {"day": 1, "week": 7, "month": 28}
 REST_OF_DAY = "interval '1 day' - interval '1 microsecond'"
 """A day counts as its beginning in UTC, so a time within a day stands for the next one."""
 
@@ -56,6 +61,44 @@ class OrderFunnelQuery(ComputedQuery):
 
     route, projection, view = "dashboards/order-funnel", OrderFunnel, views.OrderFunnel
     sql = "order_funnel.sql"
+
+
+def _zone(value: object) -> object:
+    if value not in available_timezones():
+        raise ValueError("must be the name of a time zone, such as Europe/Berlin")
+    return value
+
+
+class SeriesParameters(Parameters):
+    """Which days, in which zone, in what buckets."""
+
+    from_: Day = Field(alias="from", description="The first day.")
+    to: Day = Field(description="The day after the last.")
+    bucket: Literal["day", "week", "month"] = Field("day", description="Weeks begin on Mondays.")
+    time_zone: Annotated[str, BeforeValidator(_zone)] = Field(
+        "UTC", description="Where days begin and end.", examples=["Europe/Berlin"]
+    )
+    site_id: Id | None = None
+    compare: Literal["none", "previous"] = Field(
+        "none",
+        description="`previous`: each bucket beside that of the period before, which is as many days long, or, of "
+        "whole months in monthly buckets, as many months.",
+    )
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.to <= self.from_:
+            raise ValueError("`to` must come after `from`")
+        if (self.to - self.from_).days > BUCKETS_MAX * DAYS_IN[self.bucket]:
+            raise ValueError(f"the range must not have more than {BUCKETS_MAX} buckets")
+        return self
+
+
+class DemandSeriesQuery(ComputedQuery):
+    """What was ordered over time in the caller's time zone, gaps filled, beside the period before if asked."""
+
+    route, projection, view = "dashboards/demand-series", DailyDemand, views.DemandSeries
+    parameters, sql = SeriesParameters, "demand_series.sql"
 
 
 class ByStatusList(ListQuery):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.messages import (
+    ERASED,
     INTEGER_MAX,
     Amount,
     Command,
@@ -39,6 +40,8 @@ from schemas.supply.quantities import (
     RuleName,
 )
 
+Contact = Annotated[Text | None, Personal("customer_id", erased=ERASED)]
+"""Whom to ask about an order: encrypted with the customer's key, `[erased]` once the customer is erased."""
 Fulfilment = Literal["complete", "partial"]
 CancelCause = Literal["requested", "timed-out"]
 
@@ -83,7 +86,7 @@ class PlaceOrder(Command, route="orders/{order_id}/place", permission="clerk"):
     ordered_at: Instant | None = None
     requested_on: Day | None = None
     customer_reference: Text | None = None
-    contact: Annotated[Text | None, Personal()] = None
+    contact: Contact = None
 
     @model_validator(mode="after")
     def _total_is_an_amount(self) -> Self:
@@ -138,6 +141,12 @@ class CancelOrder(Command, route="orders/{order_id}/cancel", permission="clerk")
 
 class TimeOutOrder(Command, route="orders/{order_id}/time-out", permission="system"):
     """Cancel an order that is still placed; one that is settled or awaits approval is left as it is."""
+
+    order_id: Id
+
+
+class LapseApproval(Command, route="orders/{order_id}/lapse-approval", permission="system"):
+    """Cancel an order that still awaits approval; any other is left as it is."""
 
     order_id: Id
 
@@ -198,7 +207,7 @@ class OrderPlaced(Event):
     ordered_at: Instant
     requested_on: Day | None = None
     customer_reference: Text | None = None
-    contact: Annotated[Text | None, Personal()] = None
+    contact: Contact = None
     total: Money
 
 

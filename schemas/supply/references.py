@@ -1,13 +1,16 @@
 """
-Claims of customers' references: `references/{customer_id}/{digest}`.
+Customers' references: the tag `references/{customer_id}/{digest}` of the order's events that begin and end with it.
 
-No commands: these are facts of the orders' decisions. A reference is unique among a customer's open orders;
-its stream is named by a digest, as a reference is any text.
+A reference is unique among a customer's open orders. It is named by a digest, as a reference is any text.
+`ReferenceClaimed` and `ReferenceReleased` said the same in streams of their own, before there were tags; they are
+not written any more, and where logs have them they no longer count.
 """
 
 from hashlib import sha256
+from typing import Never
 
-from schemas.messages import Event, Id
+from schemas import Event, upcast
+from schemas.messages import Id
 
 DIGEST_CHARACTERS = 32
 
@@ -24,7 +27,19 @@ class ReferenceReleased(Event):
     order_id: Id
 
 
-def reference_stream(customer_id: str, reference: str) -> str:
-    """Return the stream in which a customer's reference is claimed."""
+@upcast
+def claimed(event: ReferenceClaimed) -> list[Never]:
+    """Read nothing: the order's own event says it."""
+    return []
+
+
+@upcast
+def released(event: ReferenceReleased) -> list[Never]:
+    """Read nothing: the order's own event says it."""
+    return []
+
+
+def reference_tag(customer_id: str, reference: str) -> str:
+    """Return the tag of the events that claim a customer's reference or give it back."""
     digest = sha256(reference.encode()).hexdigest()[:DIGEST_CHARACTERS]
     return f"references/{customer_id}/{digest}"

@@ -254,6 +254,46 @@ class DailyDemand(View):
     """Without rejected, cancelled, short and returned."""
 
 
+class DemandSums(Message):
+    """What was ordered in some time, in one currency; amounts in minor units."""
+
+    orders: int
+    units: int
+    placed: int
+    net: int
+    """Without rejected, cancelled, short and returned."""
+
+
+class DemandPoint(DemandSums):
+    """One bucket of a series."""
+
+    start: Day
+    """The bucket's first day in the series' time zone."""
+    previous: DemandSums | None
+    """The same bucket of the period before; null where that was not asked for."""
+
+
+class CurrencySeries(Message):
+    """The buckets of one currency, none left out."""
+
+    currency: str
+    points: tuple[DemandPoint, ...]
+
+
+class DemandSeries(View):
+    """What was ordered over time, by `ordered_at` in a time zone."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    bucket: Literal["day", "week", "month"]
+    time_zone: str
+    from_: Day = Field(alias="from")
+    to: Day
+    previous_from: Day | None
+    """Where the period before begins; it ends where the series begins."""
+    series: tuple[CurrencySeries, ...]
+
+
 class OrderFunnel(View):
     """How many orders ever reached each stage."""
 

@@ -124,5 +124,7 @@ async def test_what_roles_log_is_one_json_object_a_line(told: RunningSystem) -> 
     assert {"command-api.log", "projector.log"} <= {log.name for log in logs}
     for log in logs:
         if log.stem in told.ports:
-            for line in log.read_text().splitlines():
+            whole, _, _ = log.read_text().rpartition("\n")  # the role writes on
+            for line in whole.splitlines():
+                assert line.startswith("{"), f"{log.name}: {line}"
                 assert isinstance(json.loads(line), dict), f"{log.name}: {line}"

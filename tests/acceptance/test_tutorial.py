@@ -1,14 +1,13 @@
 """The tutorial, typed as it stands: a second domain, written with `everfold new`, runs beside the reference domain."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.copy import ROOT, Copy, copy_repository, up
+from tests.copy import Copy, copy_repository, up
+from tests.typed import blocks_of, carry_out
 
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 UP = "EVERFOLD_NAMESPACE=library EVERFOLD_DOMAINS=supply,library make up\n"
 
 
@@ -18,18 +17,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def blocks() -> list[tuple[str, str]]:
-    return BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
-
-
-def carry_out(clone: Copy, kind: str, text: str, environment: dict[str, str]) -> str:
-    """Type a shell block, or write the file that a Python block names in its first line."""
-    if kind == "python":
-        first, _, rest = text.partition("\n")
-        (clone.root / first.removeprefix("# ")).write_text(rest, encoding="utf-8")
-        return ""
-    done = clone.shell(text, environment)
-    assert done.returncode == 0, f"$ {text}\n{done.stdout}"
-    return done.stdout
+    return blocks_of("docs/tutorial.md")
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,12 @@ from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
 from infra.embedded.server import running
 from infra.embedded.valkey import ValkeyServer
+from infra.garbage import collect_seldom
 from infra.telemetry import start_telemetry
-from tests.bench import append, commands, feed, queries
+from tests.bench import append, commands, feed, live, log_features, queries
 
 RESULTS = Path("bench/results.json")
+PEERS = Path(".venv/peers/bin/python")
 CONNECTIONS = 32
 SHORT_ROUNDS = 1
 ROUNDS = 3
@@ -47,11 +49,13 @@ class Line:
     holds: bool
     check: str
     p99_ms: float | None = None
+    share: float | None = None
+    """The median of the rounds' own ratios, where both were measured in each round."""
 
     @property
     def ratio(self) -> float | None:
         """Ours as a share of the ceiling."""
-        return self.ours / self.ceiling if self.ceiling else None
+        return self.share or (self.ours / self.ceiling if self.ceiling else None)
 
 
 @contextmanager
@@ -74,7 +78,7 @@ def commands_lines(rounds: int) -> Iterator[Line]:
     ours, bare = (median(run["per_second"] for run in runs) for runs in (found.ours, found.bare))
     p99 = median(run["p99_ms"] for run in found.ours)
     one = f"stock.receive over HTTP, {CONNECTIONS} connections"
-    yield Line(one, "commands/s", ours, bare, "≥ 0.6 of bare, p99 ≤ 25 ms", same, check, p99)
+    yield Line(one, "commands/s", ours, bare, "≥ 0.6 of bare, p99 ≤ 25 ms", same, check, p99, found.ratio())
     rate = found.batch_commands / found.batch_seconds
     yield Line("stock.receive through /v1/commands", "commands/s", rate, None, "≥ 5,000", same, check)
     caught_up = found.caught_up_seconds
@@ -101,6 +105,17 @@ def _append_line(name: str, facts: dict[str, Any], ceiling: float, aim: str) -> 
     )
 
 
+def feature_lines(url: str, rounds: int) -> Iterator[Line]:
+    """The log beside the bare function, its features beside the log without them, and peers."""
+    peers = str(PEERS) if PEERS.exists() else None
+    paths = uvloop.run(log_features.measure(url, rounds, 1.0, peers))
+    for name, ours, other, aim in log_features.AIMS:
+        path, rival = paths[ours], paths[other]
+        check = "stored = acknowledged, gapless" if rival.rates else f"{rival.name} is not installed"
+        share = path.share_of(rival) if rival.rates else None
+        yield Line(name, "appends/s", path.rate, rival.rate or None, f"≥ {aim}", True, check, share=share)
+
+
 def feed_lines(url: str, rounds: int) -> Iterator[Line]:
     """How fast the read side follows."""
     figures = feed.run(url, 20_000 * rounds)
@@ -116,13 +131,29 @@ def feed_lines(url: str, rounds: int) -> Iterator[Line]:
 
 
 def query_lines(url: str, redis_url: str, rounds: int) -> Iterator[Line]:
-    """Documents out of Redis beside a route that returns fixed bytes."""
+    """Queries beside bare routes."""
     found = queries.run(url, redis_url, rounds, 3.0)
-    fixed = median(run["per_second"] for run in found["fixed"])
-    for kind, name, aim in (("ours", "a document out of Redis", "≥ 0.9"), ("304", "… not modified", "≥ 1.0")):
-        rate, p99 = (median(run[key] for run in found[kind]) for key in ("per_second", "p99_ms"))
-        good = all(set(run["statuses"]) <= {"200", "304"} for run in found[kind])
-        yield Line(name, "requests/s", rate, fixed, aim, good, "every answer good", p99)
+    for line in queries.COMPARED:
+        runs = found[line.ours]
+        rate, p99 = (median(run[key] for run in runs) for key in ("per_second", "p99_ms"))
+        other = median(run["per_second"] for run in found[line.other])
+        share = queries.share_of(found, line.ours, line.other)
+        good = queries.is_good(line.ours, runs)
+        yield Line(line.name, "requests/s", rate, other, line.aim, good, "every answer good", p99, share)
+
+
+def live_lines(url: str) -> Iterator[Line]:
+    """Live streams: how soon the last of many is told, and what idle ones take."""
+    live.allow_files()
+    found = asyncio.run(live.fan_out(live.FAN_OUT_STREAMS, live.CHANGES))
+    name = f"a change to the last of {found.streams:,} live streams"
+    whole = (found.changes, found.lost) == (live.CHANGES, 0)
+    check = f"{found.changes} of {live.CHANGES} changes told to all"
+    yield Line(name, "ms", found.p50_ms, None, "p99 ≤ 250 ms", whole, check, found.p99_ms)
+    idle = asyncio.run(live.measure_idle(url, live.IDLE_STREAMS))
+    held = f"{idle.streams - idle.lost:,} of {idle.streams:,} stayed open"
+    name = f"{idle.streams:,} idle live streams on one process"
+    yield Line(name, "MB", idle.with_streams_mb, None, "≤ 300", idle.lost == 0, held)
 
 
 def show(lines: list[Line]) -> None:
@@ -151,11 +182,14 @@ def main() -> int:
     )
     rounds = parser.parse_args().rounds
     start_telemetry(role="bench", level="WARNING")
+    collect_seldom()
     lines = list(commands_lines(rounds))
     with services() as (postgres_url, redis_url):
         lines += append_lines(postgres_url, rounds)
+        lines += feature_lines(postgres_url, rounds)
         lines += feed_lines(postgres_url, rounds)
         lines += query_lines(postgres_url, redis_url, rounds)
+        lines += live_lines(postgres_url)
     show(lines)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([{**asdict(line), "ratio": line.ratio} for line in lines], indent=2) + "\n")

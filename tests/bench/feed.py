@@ -25,8 +25,9 @@ from event_store.role import ConsumerRole
 from event_store.wake import HeadWatch
 from infra.garbage import collect_seldom
 from infra.settings import load_settings
-from projectors.app import PAGE_EVENTS_MAX, ReadSide, open_read_side
+from projectors.app import PAGE_EVENTS_MAX
 from projectors.build import Build, Workshop
+from projectors.read_side import ReadSide, open_read_side
 from projectors.runner import LiveProjections
 from projectors.verify import verify_projections
 from schemas import Event

@@ -1,10 +1,10 @@
 """
-How fast a document is answered out of Redis, beside a FastAPI route that returns fixed bytes.
+How fast queries are answered, beside FastAPI routes that return fixed bytes, make one GET from Redis, or one query.
 
     python -m tests.bench.queries --url postgresql://… --redis redis://… [--rounds 3] [--seconds 3]
 
-Interleaved runs on the same server settings, medians; every answer's status is counted, and all must be cache hits.
-Makes a database of its own and drops it.
+Interleaved runs on the same server settings, medians of the rounds' own ratios; every answer's status is counted, and
+where the cache is measured all must be hits. Makes a database of its own and drops it.
 """
 
 import argparse
@@ -13,17 +13,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import orjson
 
 from event_store.migrate import migrate
 from infra.embedded.ports import free_port
+from tests.bench.query_server import PAGE_ITEMS
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
 from tests.services import create_database, drop_database
 
@@ -32,7 +33,58 @@ START_SECONDS_MAX = 20.0
 
 
 Runs = dict[str, list[dict[str, Any]]]
-"""What each kind of server measured, run by run."""
+"""What was measured of each kind of request, run by run."""
+
+
+class Asked(NamedTuple):
+    """One kind of request."""
+
+    server: str
+    paths: Sequence[str]
+    is_conditional: bool = False
+    """Whether it says that the client has the answer."""
+    hits: bool | None = None
+    """Whether each must, or must not, come out of the cache."""
+
+
+DOCUMENTS = [f"/v1/accounts/A-{number:04}" for number in range(ACCOUNTS)]
+PAGES = [f"/v1/accounts?sort=account_id&below_cents={1_000 + number}" for number in range(20)]
+QUESTIONS = range(1_000, 1_400)
+"""As many as make it unlikely that two connections ask the same at once and share one read."""
+KINDS: dict[str, Asked] = {
+    "fixed bytes": Asked("bare", DOCUMENTS),
+    "one GET": Asked("bare", [f"/redis/A-{number:04}" for number in range(ACCOUNTS)]),
+    "fixed page": Asked("bare", ["/v1/accounts"]),
+    "one query": Asked("bare", [f"/query?below_cents={number}" for number in QUESTIONS]),
+    "document": Asked("ours", DOCUMENTS, hits=True),
+    "not modified": Asked("ours", DOCUMENTS, is_conditional=True, hits=True),
+    "page": Asked("ours", PAGES, hits=True),
+    "page read": Asked(
+        "ours without Redis",
+        [f"/v1/accounts?sort=account_id&below_cents={number}" for number in QUESTIONS],
+        hits=False,
+    ),
+}
+
+
+class Compared(NamedTuple):
+    """What is compared with what."""
+
+    name: str
+    ours: str
+    other: str
+    aim: str
+
+
+COMPARED = (
+    Compared("a document out of Redis, of fixed bytes", "document", "fixed bytes", "≥ 0.9, p99 ≤ 10 ms"),
+    Compared("… of a route with one GET", "document", "one GET", "≥ 2"),
+    Compared("… not modified, of fixed bytes", "not modified", "fixed bytes", "≥ 1.0, p99 ≤ 10 ms"),
+    Compared(
+        f"a page of {PAGE_ITEMS} out of Redis, of fixed bytes", "page", "fixed page", "≥ 0.7, p99 ≤ 10 ms"
+    ),
+    Compared("… out of PostgreSQL, of a route with the bare query", "page read", "one query", "≥ 0.6"),
+)
 
 
 @contextmanager
@@ -40,12 +92,13 @@ def server(kind: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
     """Run a server for a block and yield its port and process id."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.query_server", kind, str(port)],
+        [sys.executable, "-m", "tests.bench.query_server", kind.split()[0], str(port)],
         env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        path = "/readyz" if kind == "ours" else "/v1/accounts/A"
+        path = "/v1/accounts/A" if kind == "bare" else "/readyz"
         asyncio.run(answers(f"http://127.0.0.1:{port}{path}"))
         yield port, process.pid
     finally:
@@ -71,16 +124,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(place: tuple[int, int], headers: dict[str, str], seconds: float) -> dict[str, Any]:
+def measure(
+    place: tuple[int, int], paths: Sequence[str], headers: dict[str, str], seconds: float
+) -> dict[str, Any]:
     """Run the load generator against a server."""
     port, pid = place
     before = cpu_seconds(pid)
-    plan = {
-        "port": port,
-        "paths": [f"/v1/accounts/A-{number:04}" for number in range(ACCOUNTS)],
-        "headers": headers,
-        "seconds": seconds,
-    }
+    plan = {"port": port, "paths": list(paths), "headers": headers, "seconds": seconds}
     finished = subprocess.run(
         [sys.executable, "-m", "tests.bench.readers"],
         input=orjson.dumps(plan),
@@ -101,18 +151,6 @@ async def prepare(store_url: str, redis_url: str, folder: Path) -> str:
             await side.open_account(f"A-{number:04}")
         await side.apply()
         return side.token(TENANT, ["viewer"])
-
-
-def show(name: str, runs: list[dict[str, Any]], base: float | None) -> float:
-    """Print one line of the table and return the rate."""
-    rate = float(median(run["per_second"] for run in runs))
-    p99 = median(run["p99_ms"] for run in runs)
-    cpu = median(run["cpu_us"] for run in runs)
-    statuses = {status for run in runs for status in run["statuses"]}
-    ratio = f"{rate / base:6.2f}" if base else "  1.00"
-    answered = ",".join(sorted(statuses))
-    print(f"{name:<26} {rate:8,.0f}/s {ratio}  p99 {p99:6.2f} ms  server {cpu:4.0f} µs  statuses {answered}")
-    return rate
 
 
 def main() -> None:
@@ -144,27 +182,48 @@ def run(url: str, redis_url: str, rounds: int, seconds: float) -> Runs:
 
 
 def compare(token: str, environment: dict[str, str], rounds: int, seconds: float) -> Runs:
-    """Run the servers in turn: `fixed` bytes, `ours`, and ours `304`."""
+    """Run the servers in turn, and ask each for what it is there for."""
     headers = {"Authorization": f"Bearer {token}"}
-    found: Runs = {"fixed": [], "ours": [], "304": []}
+    found: Runs = {kind: [] for kind in KINDS}
     for _ in range(rounds):
-        for kind in ("fixed", "ours"):
-            with server(kind, environment) as place:
-                measure(place, headers, 0.5)
-                found[kind].append(measure(place, headers, seconds))
-                if kind == "ours":
-                    found["304"].append(measure(place, headers | {"If-None-Match": "*"}, seconds))
+        for name in dict.fromkeys(asked.server for asked in KINDS.values()):
+            given = dict(environment)
+            if name.endswith("without Redis"):
+                del given["EVERFOLD_REDIS_URL"]
+            with server(name, given) as place:
+                for kind, asked in KINDS.items():
+                    if asked.server == name:
+                        more = {"If-None-Match": "*"} if asked.is_conditional else {}
+                        measure(place, asked.paths, headers | more, 0.5)
+                        found[kind].append(measure(place, asked.paths, headers | more, seconds))
     return found
+
+
+def is_good(kind: str, runs: Sequence[dict[str, Any]]) -> bool:
+    """Say whether every answer was one that counts."""
+    asked, status = KINDS[kind], "304" if KINDS[kind].is_conditional else "200"
+    for run in runs:
+        if set(run["statuses"]) != {status}:
+            return False
+        if asked.hits is not None and run["hits"] != (run["statuses"][status] if asked.hits else 0):
+            return False
+    return True
+
+
+def share_of(found: Runs, ours: str, other: str) -> float:
+    """Return the median of the rounds' own ratios."""
+    pairs = zip(found[ours], found[other], strict=True)
+    return float(median(mine["per_second"] / theirs["per_second"] for mine, theirs in pairs))
 
 
 def show_all(found: Runs) -> None:
     """Print the table."""
-    base = show("FastAPI, fixed bytes", found["fixed"], None)
-    show("a document out of Redis", found["ours"], base)
-    show("the same, not modified", found["304"], base)
-    answered = sum(sum(run["statuses"].values()) for run in found["ours"])
-    hits = sum(run["hits"] for run in found["ours"])
-    print(f"answers {answered}, cache hits {hits}")
+    for kind, runs in found.items():
+        rate, p99, cpu = (median(run[key] for run in runs) for key in ("per_second", "p99_ms", "cpu_us"))
+        good = "" if is_good(kind, runs) else "  NOT ALL GOOD"
+        print(f"{kind:<14} {rate:8,.0f}/s  p99 {p99:6.2f} ms  server {cpu:4.0f} µs{good}")
+    for line in COMPARED:
+        print(f"{line.name:<56} {share_of(found, line.ours, line.other):5.2f}  {line.aim}")
 
 
 if __name__ == "__main__":

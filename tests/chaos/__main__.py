@@ -1,157 +1,251 @@
 """
-`make chaos ROUNDS=n SEED=s`: rounds of load during which every role is killed outright at random moments.
+`make chaos KILLS=n ROUNDS=n SEED=s`: rounds of load during which relays, projectors and workflows are killed.
 
-A round ends with heal, quiesce and the checks; the first that does not hold ends the run with exit status 1, and
-what is needed to repeat it (seed and plan) is printed. It runs on loopback and stops by itself.
+Two processes of each role live and die by a seeded plan (plan.py), at failpoints and at random moments, while a client
+does mischief in the broker's queues and others trade. A round ends with heal, quiesce and a checker that imports
+nothing of the application (checker/). The first round that does not hold ends the run with exit status 1; its plan is
+its seed, and its ledger, logs and database dump are kept. All is on loopback and bounded in time.
 """
 
 import argparse
 import asyncio
-import random
+import json
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-import orjson
+import asyncpg
 from rich.console import Console
-from rich.table import Table
 
-from infra.system import RunningSystem
-from tests.acceptance.checks import events_in_log, gaps_in_log, missing_and_doubled
-from tests.acceptance.kills import kill
-from tests.load import Connection, Ledger, Request, run_clients
-from tests.queues import tidy_system
-from tests.system import caught_up, facts, settings_for
+from infra.embedded.folders import ephemeral_folder
+from infra.system import RunningSystem, running_system
+from tests.broker import broker
+from tests.chaos.clients import Clients
+from tests.chaos.mischief import Tap, Villain
+from tests.chaos.plan import FAILPOINTS
+from tests.chaos.processes import Slot, deaths_of
+from tests.queues import delete_queues
+from tests.system import caught_up, settings_for, tool
 
-CLIENTS = 32
-ITEMS = 16
-KILLS_PER_ROUND = 6
-ROUND_SECONDS = 12.0
-ROUNDS_SHORT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """One fault of the plan: when, after the round began, and which role."""
-
-    at_seconds: float
-    role: str
-
-
-def plan_of(seed: int, round_number: int, roles: Sequence[str]) -> list[Kill]:
-    """Return a round's faults: every role once at least, in random order, at random moments."""
-    chance = random.Random(f"{seed}/{round_number}")
-    chosen = [*roles, *(chance.choice(roles) for _ in range(max(0, KILLS_PER_ROUND - len(roles))))]
-    chance.shuffle(chosen)
-    return [
-        Kill(at, role)
-        for at, role in zip(sorted(chance.uniform(0.3, ROUND_SECONDS) for _ in chosen), chosen, strict=True)
-    ]
+KILLS = 300
+ROUNDS = 1
+INSTANCES = 2
+CLIENTS = 9
+TENANTS = ("demo", "globex", "initech")
+PARTITIONS = 3
+ROUND_SECONDS_MAX = 1_800.0
+QUIESCE_SECONDS_MAX = 120.0
+NOTE_SECONDS = 5.0
+SERVED_ELSEWHERE = ("relay", "projector", "workflow")
+KEPT_PREFIX = "everfold-chaos-"
 
 
-async def run_round(
-    system: RunningSystem, number: int, plan: Sequence[Kill]
-) -> tuple[Ledger, dict[str, str]]:
-    """Load the system while the plan is carried out, and return the ledger and what does not hold."""
-    mark = f"c{number}"
-    await _register(system, mark)
-    killing = asyncio.create_task(_carry_out(system, plan))
+class Round:
+    """One round of a run."""
 
-    def next_request(client: int, count: int) -> Request | None:
-        if killing.done():
-            return None
-        path = f"/v1/stock/{mark}/{mark}-{(client + count) % ITEMS}/receive"
-        return Request(path, {"quantity": 1}, f"{mark}-{client}-{count}")
+    def __init__(self, system: RunningSystem, folder: Path, seed: int, number: int, console: Console) -> None:
+        self._system, self._folder, self._console = system, folder, console
+        self._seed, self._number = seed + number - 1, number
+        roles = [role for role in FAILPOINTS if role in system.ports]
+        self._slots = [Slot(system, role, one, folder) for role in roles for one in range(INSTANCES)]
+        tokens = {tenant: system.token(tenant) for tenant in TENANTS}
+        self._clients = Clients(system.ports["command-api"], tokens, folder / "ledger.jsonl")
+        self._url = next(iter(system.settings.store_urls.values()))
+        self._namespace = system.settings.namespace
 
-    ledger = await run_clients(
-        host="127.0.0.1", port=system.ports["command-api"], token=system.token(), clients=CLIENTS,
-        next_request=next_request,
-    )  # fmt: skip
-    await killing
-    return ledger, await _check(system, mark, ledger)
+    async def run(self, kills: int, villain: Villain | None, tap: Tap | None) -> bool:
+        """Harm until there were so many deaths, heal, quiesce, and check; say whether all holds."""
+        began = time.monotonic()
+        mark = f"c{self._number}"
+        await self._clients.register(mark)
+        await self._harm(kills, mark, villain)
+        harmed = time.monotonic()
+        for slot in self._slots:
+            await slot.heal()
+        if villain is not None:
+            await villain.forge_last()
+        await caught_up(self._system, QUIESCE_SECONDS_MAX)
+        healed = time.monotonic()
+        await self._replay(side := f"check_{self._namespace}_{self._number}")
+        await self._tell(side, villain, tap)
+        self._console.print(
+            f"seed {self._seed}: {deaths_of(self._slots).total()} deaths in {harmed - began:.0f} s "
+            f"{dict(deaths_of(self._slots).most_common())}, mischief {dict(villain.done) if villain else 'none'}, "
+            f"{self._clients.calls:,} commands in {self._clients.attempts:,} attempts, "
+            f"healed in {healed - harmed:.1f} s"
+        )
+        return await self._check()
+
+    async def _harm(self, kills: int, mark: str, villain: Villain | None) -> None:
+        harmless = asyncio.Event()
+        async with asyncio.timeout(ROUND_SECONDS_MAX), asyncio.TaskGroup() as tasks:
+            for slot in self._slots:
+                tasks.create_task(slot.suffer(self._seed, harmless))
+            trade = tasks.create_task(self._clients.trade(mark, CLIENTS, self._seed, harmless))
+            notes = tasks.create_task(self._note())
+            mischief = tasks.create_task(villain.run()) if villain else None
+            while deaths_of(self._slots).total() < kills:
+                await asyncio.sleep(0.1)
+            harmless.set()
+            await trade
+            notes.cancel()
+            if mischief is not None:
+                mischief.cancel()
+
+    async def _note(self) -> None:
+        """Write down now and then what the log holds: it must hold it for ever."""
+        connection = await asyncpg.connect(self._url)
+        try:
+            while True:
+                await asyncio.sleep(NOTE_SECONDS)
+                heads = await connection.fetch(
+                    f"SELECT DISTINCT ON (partition) partition, last_position, encode(hash, 'hex')"
+                    f" FROM {self._namespace}.commits ORDER BY partition, last_position DESC"
+                )
+                events = await connection.fetch(
+                    f"SELECT partition, position, id::text, md5(data) FROM {self._namespace}.events"
+                    " ORDER BY recorded_at DESC LIMIT 200"
+                )
+                self._append("heads.jsonl", heads)
+                self._append("events.jsonl", events)
+        finally:
+            await connection.close()
+
+    def _append(self, name: str, rows: list[Any]) -> None:
+        with (self._folder / name).open("a") as file:
+            file.writelines(json.dumps(list(row)) + "\n" for row in rows)
+
+    async def _replay(self, side: str) -> None:
+        """Fold every projection again into a schema of its own."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+        for name in await self._projections():
+            into = f"{side}_{name.replace('-', '_')}"
+            status, out, error = await tool(self._system, "replay", name, "--as-of", now, "--into", into)
+            assert status == 0, out + error
+
+    async def _projections(self) -> list[str]:
+        connection = await asyncpg.connect(self._url)
+        try:
+            rows = await connection.fetch(f"SELECT name FROM {self._namespace}.projections ORDER BY name")
+        finally:
+            await connection.close()
+        return [row["name"] for row in rows]
+
+    async def _tell(self, side: str, villain: Villain | None, tap: Tap | None) -> None:
+        """Write down what the checker cannot read by itself; consumers have gone before queues are counted."""
+        consumers = [("projection", name) for name in await self._projections()]
+        consumers += [("workflow", name) for name in ("fulfilment", "recall", "expiry")]
+        if villain is not None and tap is not None:
+            consumers += [("relay", group) for group in ("projections", "workflows", "cloudevents")]
+            await villain.drained()
+            await asyncio.gather(*(slot.stop() for slot in self._slots))
+            queued, dead = await villain.left_over()
+            told = {
+                "tapped": sorted(tap.heard), "queued": queued, "dead": dead, "injected": villain.injected,
+                "injected_last": villain.injected_last,
+            }  # fmt: skip
+            (self._folder / "broker.json").write_text(json.dumps(told))
+        run = {"store_url": self._url, "namespace": self._namespace, "side": side, "consumers": consumers}
+        (self._folder / "run.json").write_text(json.dumps(run))
+
+    async def _check(self) -> bool:
+        """Run the checker, a program of its own."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.chaos.checker", str(self._folder)
+        )
+        return await process.wait() == 0
+
+    async def close(self) -> None:
+        """Leave no process behind."""
+        for slot in self._slots:
+            slot.kill()
 
 
-async def _register(system: RunningSystem, mark: str) -> None:
-    commands = [
-        {"command": "sites.register", "id": {"site_id": mark}, "data": {"name": mark, "time_zone": "UTC"}},
-        *(
-            {
-                "command": "items.register",
-                "id": {"item_id": f"{mark}-{item}"},
-                "data": {"name": "Item", "tracking": {"lot": False, "expiry": False}},
-            }
-            for item in range(ITEMS)
-        ),
-    ]
-    connection = Connection("127.0.0.1", system.ports["command-api"], system.token())
-    answer = await connection.request("POST", "/v1/commands", orjson.dumps({"commands": commands}))
-    assert answer.status == 200, answer.body
-    connection.close()
-
-
-async def _carry_out(system: RunningSystem, plan: Sequence[Kill]) -> None:
-    began = time.monotonic()
-    for fault in plan:
-        await asyncio.sleep(max(0.0, began + fault.at_seconds - time.monotonic()))
-        await kill(system, fault.role)
-
-
-async def _check(system: RunningSystem, mark: str, ledger: Ledger) -> dict[str, str]:
-    """Return each invariant that does not hold, with what was found."""
-    await caught_up(system, seconds_max=120)
-    stored = await events_in_log(system)
-    missing, doubled = missing_and_doubled(ledger.acknowledged.values(), stored)
-    received = [event for event in stored if event.stream.startswith(f"stock/{mark}/")]
-    _, proof = await facts(system, "verify")
-    reader = Connection("127.0.0.1", system.ports["query-api"], system.token())
-    levels = (await reader.request("GET", f"/v1/stock-levels?site_id={mark}&limit=500")).json()["items"]
-    reader.close()
-    on_hand = sum(level["on_hand"] for level in levels)
-    twice = doubled or len(received) != len(ledger.acknowledged)
-    found = {
-        "I01 acknowledged is stored": f"missing: {sorted(missing)[:3]}" if missing else "",
-        "I02 nothing twice": f"{doubled} doubled, {len(received)} stored" if twice else "",
-        "I03 every outcome is known": f"{len(ledger.unknown)} unknown" if ledger.unknown else "",
-        "I04 positions are gapless": f"partitions {gaps}" if (gaps := await gaps_in_log(system)) else "",
-        "I08, I09 chain and tables": "" if proof["ok"] else str(proof),
-        "I10 it converges": "" if on_hand == len(ledger.acknowledged) else f"{on_hand} on hand",
-        "I19 nothing was refused": str(dict(list(ledger.rejected.items())[:3])) if ledger.rejected else "",
-    }
-    return {name: problem for name, problem in found.items() if problem}
-
-
-async def main(rounds: int, seed: int, broker_url: str) -> int:
+async def run(rounds: int, kills: int, seed: int, broker_url: str) -> int:
     """Run the rounds and return the exit status."""
-    console = Console()
-    table = Table(title=f"chaos, seed {seed}", title_justify="left")
-    for column in ("round", "kills", "commands", "attempts", "p99 ms", "holds"):
-        table.add_column(column, justify="right")
-    with tempfile.TemporaryDirectory() as folder:
-        async with tidy_system(settings_for(Path(folder), broker_url=broker_url)) as system:
-            for number in range(1, rounds + 1):
-                plan = plan_of(seed, number, list(system.ports))
-                ledger, problems = await run_round(system, number, plan)
-                table.add_row(
-                    str(number), str(len(plan)), f"{len(ledger.acknowledged):,}", f"{ledger.attempts:,}",
-                    f"{ledger.percentile_ms(0.99):.1f}", "all" if not problems else "NOT",
-                )  # fmt: skip
-                if problems:
-                    console.print(table)
-                    console.print(f"[red]seed {seed}, round {number}, plan {plan}[/]")
-                    for name, problem in problems.items():
-                        console.print(f"[red]{name}[/]: {problem}")
-                    return 1
-    console.print(table)
+    console = Console(soft_wrap=True)
+    for number in range(1, rounds + 1):
+        folder = Path(tempfile.mkdtemp(prefix=KEPT_PREFIX))
+        holds = False
+        try:
+            async with _system(broker_url, folder / "system") as (system, villain, tap):
+                one = Round(system, folder, seed, number, console)
+                try:
+                    holds = await one.run(kills, villain(seed + number - 1), tap)
+                    if not holds:
+                        await _dump(system, folder)
+                finally:
+                    await one.close()
+        finally:
+            if holds:
+                shutil.rmtree(folder)
+            else:
+                console.print(f"[red]seed {seed + number - 1} does not hold; kept: {folder}[/]")
+        if not holds:
+            return 1
     return 0
 
 
-if __name__ == "__main__":
+@asynccontextmanager
+async def _system(
+    broker_url: str, data: Path
+) -> AsyncIterator[tuple[RunningSystem, Callable[[int], Villain | None], Tap | None]]:
+    """A system whose followers are not started, its villain by seed, and its tap."""
+    settings = settings_for(data, broker_url=broker_url, partitions=PARTITIONS)
+    async with AsyncExitStack() as stack:
+        if settings.uses_broker:
+            stack.push_async_callback(delete_queues, broker_url, settings.namespace, PARTITIONS)
+        tap = (
+            await stack.enter_async_context(Tap(broker_url, settings.namespace))
+            if settings.uses_broker
+            else None
+        )
+        system = await stack.enter_async_context(running_system(settings))
+        for role in SERVED_ELSEWHERE:
+            if role in system.ports:
+                await system.stop_role(role)
+
+        def villain(seed: int) -> Villain | None:
+            return Villain(broker_url, settings.namespace, range(PARTITIONS), seed) if tap else None
+
+        yield system, villain, tap
+
+
+async def _dump(system: RunningSystem, folder: Path) -> None:
+    """Keep the log and the read tables for whoever looks into it."""
+    connection = await asyncpg.connect(next(iter(system.settings.store_urls.values())))
+    try:
+        for schema, table in await connection.fetch(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema LIKE $1"
+            " AND table_type = 'BASE TABLE'",
+            f"{system.settings.namespace}%",
+        ):
+            file = folder / "dump" / f"{schema}.{table}.csv"
+            file.parent.mkdir(exist_ok=True)
+            rows = f'SELECT * FROM "{schema}"."{table}"'
+            await connection.copy_from_query(rows, output=file, format="csv", header=True)
+    finally:
+        await connection.close()
+
+
+def main() -> int:
+    """Run on the named broker, else on the local one or one of its own."""
     parser = argparse.ArgumentParser(prog="make chaos")
-    parser.add_argument("--rounds", type=int, default=ROUNDS_SHORT)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--kills", type=int, default=KILLS, help="how many processes die in a round")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--broker", default="log", help="log, or an amqp:// URL")
+    parser.add_argument("--broker", help="log, or an amqp:// URL")
     given = parser.parse_args()
-    sys.exit(asyncio.run(main(given.rounds, given.seed, given.broker)))
+    if given.broker is not None:
+        return asyncio.run(run(given.rounds, given.kills, given.seed, given.broker))
+    with ephemeral_folder() as folder, broker(folder / "rabbitmq") as url:
+        return asyncio.run(run(given.rounds, given.kills, given.seed, url))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

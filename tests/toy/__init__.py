@@ -1,18 +1,20 @@
 """
 The toy domain that the engine's own tests use: accounts of money, every layer in one package.
 
-It has what engines get wrong: a command over two streams, one that changes nothing, a rule, a `system` command,
-an old event version with its upcast, and a read model.
+It has what engines get wrong: a command over two streams, one that changes nothing, a rule, a rule over all streams
+by tag, a `system` command, old events with their upcasts (an older version, a renamed type, one that is two today, one
+that no longer counts), and a read model.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any, Never, assert_never
 
 from command_api.decider import Context, Decider, States, To
 from infra.domains import Domain
 from projectors.projection import Projection, Stream, when
-from schemas import Command, Event, Rejection, View, upcast
+from schemas import Command, Event, Notice, Rejection, View, upcast
 from schemas.errors import NotFound
 from schemas.messages import Amount, Id, Quantity, Text
 
@@ -42,8 +44,24 @@ class Transfer(Command, route="accounts/{account_id}/transfer", permission="cler
     cents: Quantity
 
 
+class NameAccount(Command, route="accounts/{account_id}/name", permission="clerk"):
+    account_id: Id
+    alias: Id
+
+
 class CloseAccount(Command, route="accounts/{account_id}/close", permission="system"):
     account_id: Id
+
+
+class AccountGreeted(Notice, channel="greetings", type="toy.AccountGreeted.v1"):
+    """An owner is welcome."""
+
+    account_id: Id
+    owner: Text
+
+    def summary(self) -> str:
+        """Return it as a sentence."""
+        return f"Welcome, {self.owner}"
 
 
 class AccountOpened(Event):
@@ -68,8 +86,40 @@ class Withdrawn(Event):
     cents: Amount
 
 
+class AccountNamed(Event):
+    alias: Id
+
+
 class AccountClosed(Event):
     pass
+
+
+class AccountShutV1(Event, type="AccountShut"):
+    """What `AccountClosed` was called."""
+
+
+class AccountOpenedWithV1(Event, type="AccountOpenedWith"):
+    owner: Text
+    cents: Amount
+
+
+class AccountPolished(Event):
+    pass
+
+
+@upcast
+def account_shut(event: AccountShutV1) -> AccountClosed:
+    return AccountClosed()
+
+
+@upcast
+def account_opened_with(event: AccountOpenedWithV1) -> list[AccountOpened | DepositedV1]:
+    return [AccountOpened(owner=event.owner), DepositedV1(cents=event.cents)]
+
+
+@upcast
+def account_polished(event: AccountPolished) -> list[Never]:
+    return []
 
 
 @dataclass(eq=False)
@@ -80,6 +130,14 @@ class InsufficientFunds(Rejection):
     requested_cents: int
 
 
+@dataclass(eq=False)
+class AliasTaken(Rejection):
+    """Another open account goes by that name."""
+
+    alias: str
+    account_id: str
+
+
 class AlreadyOpen(Rejection):
     """The account is open already."""
 
@@ -88,9 +146,10 @@ class AlreadyOpen(Rejection):
 class Account:
     is_open: bool = False
     balance_cents: int = 0
+    alias: str | None = None
 
 
-AccountCommand = OpenAccount | Deposit | Withdraw | Transfer | CloseAccount
+AccountCommand = OpenAccount | Deposit | Withdraw | Transfer | NameAccount | CloseAccount
 
 
 class Accounts(Decider[Account]):
@@ -99,7 +158,12 @@ class Accounts(Decider[Account]):
     collection, initial = "accounts", Account()
 
     def streams(self, command: AccountCommand) -> Sequence[str]:
-        return [f"accounts/{command.to_account_id}"] if isinstance(command, Transfer) else ()
+        match command:
+            case Transfer(to_account_id=other):
+                return [f"accounts/{other}"]
+            case NameAccount(alias=alias):
+                return [f"aliases/{alias}"]
+        return ()
 
     def decide(self, command: AccountCommand, states: States, context: Context) -> Sequence[Event | To]:
         account: Account = states[command.stream]
@@ -109,9 +173,15 @@ class Accounts(Decider[Account]):
                     raise AlreadyOpen
                 return [AccountOpened(owner=owner)]
             case CloseAccount():
-                return [AccountClosed()] if account.is_open else []
+                tags = [f"aliases/{account.alias}"] if account.alias else ()
+                return [To(command.stream, AccountClosed(), tags)] if account.is_open else []
             case _ if not account.is_open:
                 raise NotFound("account")
+            case NameAccount(alias=alias):
+                holder = states[f"aliases/{alias}"]
+                if holder not in (None, command.account_id):
+                    raise AliasTaken(alias, holder)
+                return [] if holder else [To(command.stream, AccountNamed(alias=alias), [f"aliases/{alias}"])]
             case Deposit(cents=cents):
                 return [Deposited(cents=cents)]
             case Withdraw(cents=cents):
@@ -132,10 +202,21 @@ class Accounts(Decider[Account]):
                 return replace(state, balance_cents=state.balance_cents + cents)
             case Withdrawn(cents=cents):
                 return replace(state, balance_cents=state.balance_cents - cents)
+            case AccountNamed(alias=alias):
+                return replace(state, alias=alias)
             case AccountClosed():
-                return replace(state, is_open=False)
+                return replace(state, is_open=False, alias=None)
             case _:
                 raise TypeError(f"no event of accounts: {event!r}")
+
+
+class Aliases(Decider[str | None]):
+    """Which open account goes by a name."""
+
+    collection, initial, by_tag = "aliases", None, True
+
+    def evolve_tagged(self, state: str | None, stream: str, event: Any) -> str | None:
+        return stream.split("/")[1] if isinstance(event, AccountNamed) else None
 
 
 def _withdrawn(account: Account, cents: int) -> Withdrawn:
@@ -163,7 +244,9 @@ class AccountView(View):
 class AccountBalances(Projection[AccountView]):
     """One row for each account: what it holds."""
 
-    name, version, row, key = "account-balances", 1, AccountView, ("account_id",)
+    name, row, key = "account-balances", AccountView, ("account_id",)
+    version = int(os.environ.get("EVERFOLD_TOY_BALANCES_VERSION", "1"))
+    """So that a test can run programs of two versions side by side."""
 
     @when(AccountOpened, Deposited, Withdrawn)
     def moved(self, row: AccountView | None, event: Event, stream: Stream) -> AccountView:

@@ -7,13 +7,18 @@ A workflow of the toy domain: an account's owner says, in words, what it is to d
     "odd"           fails
     "rogue"         sends what it does not declare
     "curious"       deposits as many cents as its account has events
+    "polite"        is greeted, in the outside world
+    "shy"           fails after it was to be greeted
+    "stranger"      is to be told what is not declared
 """
 
 from datetime import timedelta
 
-from command_api.workflow import Reaction, Read, Schedule, Send, Trigger, Unschedule, Workflow, on
+from command_api.workflow import Reaction, Read, Schedule, Send, Tell, Trigger, Unschedule, Workflow, on
+from schemas import Notice
 from tests.toy import (
     AccountClosed,
+    AccountGreeted,
     AccountOpened,
     CloseAccount,
     Deposit,
@@ -25,11 +30,16 @@ from tests.toy import (
 SOON, LATE = timedelta(seconds=0.1), timedelta(hours=1)
 
 
+class Undeclared(Notice, channel="greetings", type="toy.Undeclared.v1"):
+    """What the workflow does not say that it tells."""
+
+
 class Concierge(Workflow):
     """Does what owners say."""
 
     name = "concierge"
     commands = (Deposit, Withdraw, CloseAccount)
+    notices = (AccountGreeted,)
 
     @on(AccountOpened)
     def opened(self, trigger: Trigger) -> Reaction:
@@ -55,6 +65,13 @@ class Concierge(Workflow):
             case "curious":
                 (history,) = yield [Read(trigger.stream)]
                 yield [Send(Deposit(account_id=account_id, cents=len(history.events)))]
+            case "polite":
+                yield [Tell(AccountGreeted(account_id=account_id, owner="polite"))]
+            case "shy":
+                yield [Tell(AccountGreeted(account_id=account_id, owner="shy"))]
+                raise ValueError("shy owner")
+            case "stranger":
+                yield [Tell(Undeclared())]
 
     @on(AccountClosed)
     def closed(self, trigger: Trigger) -> Reaction:

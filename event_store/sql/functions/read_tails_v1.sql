@@ -11,7 +11,7 @@
 -- the streams' indexes whatever the tables held when it was made: nothing is asked of a position, by which the other
 -- index could seem as good while there are few events, and no join is allowed but one stream after another.
 
-CREATE FUNCTION {namespace}.read_tails_v1(
+CREATE OR REPLACE FUNCTION {namespace}.read_tails_v1(
     _partition integer, _tenants text[], _streams text[], _after bigint[]
 ) RETURNS TABLE (
     "position" bigint, tenant text, stream text, version bigint, id text, type text, schema_version integer,
@@ -26,6 +26,9 @@ SET enable_material = off
 SET jit = off
 AS $function$
 BEGIN
+    -- Mostly they are one tenant's, and then there is nothing to sort.
+    PERFORM set_config('{namespace}.tenants', CASE WHEN _tenants[1] = ALL (_tenants) THEN ARRAY[_tenants[1]]::text
+        ELSE (SELECT array_agg(DISTINCT t.tenant)::text FROM unnest(_tenants) AS t (tenant)) END, true);
     RETURN QUERY
     SELECT e.position, e.tenant, e.stream, e.version, e.id::text, e.type, e.schema_version, e.data, e.metadata,
            e.recorded_at

@@ -18,7 +18,7 @@
 -- It holds the partition's lock, so the lost call has either committed and is seen, or it comes later and finds itself
 -- forbidden. Its own commit waits for what the lost one waited for (synchronous standbys), so "it is there" is durable.
 
-CREATE FUNCTION {namespace}.settle_v1(
+CREATE OR REPLACE FUNCTION {namespace}.settle_v1(
     _partition integer, _calls bigint[], _tenant text, _stream text, _subject text, _key text,
     _event_stream text, _event_version bigint, _event_id uuid, _events integer
 ) RETURNS TABLE (
@@ -31,6 +31,7 @@ SET enable_seqscan = off
 SET jit = off
 AS $function$
 BEGIN
+    PERFORM set_config('{namespace}.tenants', ARRAY[_tenant]::text, true);
     PERFORM FROM {namespace}.partitions AS p WHERE p.partition = _partition FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'the partition is not here';

@@ -2,4 +2,4 @@
 --
 -- Caller   event_store/migrate.py
 
-SELECT {namespace}.create_partition_v1(%s::integer, coalesce(%s::bigint, 16777216))
+SELECT {namespace}.create_partition_v2(%s::integer, coalesce(%s::bigint, 16777216))

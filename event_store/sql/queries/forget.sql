@@ -1,14 +1,19 @@
--- forget: drop idempotency keys and forbidden calls that are older than anybody may rely on.
+-- forget: drop forbidden calls that are older than anybody may rely on, and name the tables of keys that are.
 --
---   $1 partition   $2 how long they are kept
+--   $1 partition   $2 how long both are kept
 --
--- Returns  how many keys went
--- Caller   event_store/postgres.py, PostgresLog.keep_house
+-- Returns  day              the table of a day's keys
+--          is_attached      whether it is still a part of the partition's
+--          is_detaching     whether that has begun to end, and was interrupted
+-- Caller   event_store/old_keys.py
 
 WITH calls AS (
     DELETE FROM {namespace}.void_calls AS v WHERE v.partition = $1 AND v.voided_at < now() - $2::interval
-), keys AS (
-    DELETE FROM {namespace}.idempotency_keys AS k WHERE k.partition = $1 AND k.recorded_at < now() - $2::interval
-    RETURNING 1
 )
-SELECT count(*) FROM keys
+SELECT t.relname AS day, i.inhparent IS NOT NULL AS is_attached, coalesce(i.inhdetachpending, false) AS is_detaching
+  FROM pg_class AS t
+  LEFT JOIN pg_inherits AS i ON i.inhrelid = t.oid
+ WHERE t.relnamespace = '{namespace}'::regnamespace AND t.relkind = 'r'
+   AND t.relname ~ format('^idempotency_keys_p%s_d[0-9]{8}$', $1::integer)
+   AND (to_date(right(t.relname, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC' <= now() - $2::interval
+ ORDER BY t.relname

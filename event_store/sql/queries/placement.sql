@@ -4,4 +4,9 @@
 --
 -- Caller   event_store/postgres.py, PostgresLog.partition_of
 
-SELECT t.partition FROM {namespace}.tenant_partitions AS t WHERE t.tenant = $1
+SELECT placed.partition
+  FROM set_config('{namespace}.tenants', ARRAY[$1::text]::text, true) AS scope (tenants)
+ CROSS JOIN LATERAL (
+       SELECT t.partition FROM {namespace}.tenant_partitions AS t
+        WHERE t.tenant = $1 AND scope.tenants IS NOT NULL
+       OFFSET 0) AS placed

@@ -4,16 +4,35 @@ from collections.abc import Sequence
 from itertools import count
 from uuid import UUID
 
-from event_store.log import Append, Check, Expect, IdempotencyKey, NewEvent
+from event_store.log import Append, Check, Condition, Expect, IdempotencyKey, NewEvent, QueryItem
 
 TENANT = "acme"
 METADATA = b'{"actor": "bob"}'
 _numbers = count(1)
 
 
-def event(stream: str, data: bytes = b"{}", *, type: str = "Counted") -> NewEvent:
+def event(stream: str, data: bytes = b"{}", *, type: str = "Counted", tags: Sequence[str] = ()) -> NewEvent:
     """Return an event with an id of its own."""
-    return NewEvent(stream, str(UUID(int=next(_numbers))), type, 1, data)
+    return NewEvent(stream, str(UUID(int=next(_numbers))), type, 1, data, tags)
+
+
+def unless(*tags: str, after: int = 0, types: Sequence[str] = ()) -> Condition:
+    """Return the condition that no event after a position carries all of some tags and is of one of some types."""
+    return Condition((QueryItem(tags, types),), after)
+
+
+def tagged(
+    stream: str,
+    *tags: str,
+    type: str = "Counted",
+    conditions: Sequence[Condition] = (),
+    expected: int = Expect.ANY,
+    tenant: str = "acme",
+    key: IdempotencyKey | None = None,
+) -> Append:
+    """Return an append of one event with tags, on conditions."""
+    written = [event(stream, type=type, tags=tags)]
+    return Append(tenant, stream, [Check(stream, expected)], written, METADATA, key, conditions=conditions)
 
 
 def key(name: str, *, subject: str = "bob", request: bytes = b"") -> IdempotencyKey:
@@ -32,9 +51,12 @@ def append(
     tenant: str = TENANT,
     binds: bool = True,
     data: bytes = b"{}",
+    type: str = "Counted",
+    tags: Sequence[str] = (),
 ) -> Append:
     """Return an append of some events to a stream, one more to each of `also`, that also rests on `reads`."""
-    written = [event(stream, data) for _ in range(events)] + [event(name) for name, _ in also]
+    written = [event(stream, data, type=type, tags=tags) for _ in range(events)]
+    written += [event(name) for name, _ in also]
     checks = [Check(stream, expected), *(Check(*check) for check in (*also, *reads))]
     return Append(tenant, stream, checks, written, METADATA, key, binds)
 

@@ -1,13 +1,18 @@
 """Reading: pages of whole commits, streams, tails, and places in history."""
 
 from datetime import timedelta
+from itertools import accumulate, count
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from event_store.log import EventLog, StreamTail
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import EpochChanged
 from tests.contract.log.appends import TENANT, append
+
+_streams = count(1)
 
 
 async def fill(log: EventLog, *sizes: int) -> None:
@@ -112,6 +117,68 @@ async def test_a_stream_is_read_from_a_version_to_a_position_or_a_time(log: Even
     assert await read(until_time=commit.recorded_at) == [1, 2]
     assert await read(until_time=commit.recorded_at - timedelta(days=1)) == []
     assert await read(after_version=4) == []
+    assert await read(until_version=2) == [1, 2]
+    assert await read(after_version=1, until_version=3) == [2, 3]
+    assert await read(after_version=3, until_version=2) == []
+    assert await read(since_time=commit.recorded_at) == [2, 3, 4]
+    assert await read(since_time=commit.recorded_at, until_time=commit.recorded_at) == [2]
+    assert await read(since_time=commit.recorded_at + timedelta(days=1)) == []
+    assert await read(events_max=2) == [1, 2]
+    assert await read(events_max=0) == []
+
+
+async def test_a_stream_is_read_backwards_within_the_same_bounds(log: EventLog) -> None:
+    partition = await log.partition_of(TENANT)
+    for version in range(4):
+        await log.append_batch(partition, [append("a/1", version), append("b/1", version)])
+    commit = await log.commit_of(partition, 5)
+    assert commit is not None
+
+    async def read(**bounds: object) -> list[int]:
+        events = log.read_stream(TENANT, "a/1", backwards=True, **bounds)  # type: ignore[arg-type]  # each as asked
+        return [event.version async for event in events]
+
+    assert await read() == [4, 3, 2, 1]
+    assert await read(events_max=2) == [4, 3]
+    assert await read(until_version=3, events_max=2) == [3, 2]
+    assert await read(after_version=2) == [4, 3]
+    assert await read(until_position=5) == [3, 2, 1]
+    assert await read(until_time=commit.recorded_at) == [3, 2, 1]
+    assert await read(since_time=commit.recorded_at) == [4, 3]
+    assert await read(since_time=commit.recorded_at, until_position=6, after_version=1) == [3]
+
+
+@given(data=st.data(), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12), backwards=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_bounds_of_a_stream_mean_what_they_say(
+    log: EventLog, data: st.DataObject, sizes: list[int], backwards: bool
+) -> None:
+    """Whatever bounds are combined, what is read is what holds all of them, one event after another."""
+    stream = f"s/{next(_streams)}"
+    partition = await log.partition_of(TENANT)
+    for before, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
+        await log.append_batch(partition, [append(stream, before, size)])
+    everything = [event async for event in log.read_stream(TENANT, stream)]
+    assert [event.version for event in everything] == list(range(1, sum(sizes) + 1))
+    version = st.none() | st.integers(0, len(everything) + 1)
+    after, until, most = data.draw(version), data.draw(version), data.draw(version)
+    position = data.draw(st.none() | st.sampled_from([event.position for event in everything]))
+    time = st.none() | st.sampled_from([event.recorded_at for event in everything])
+    since, upto = data.draw(time), data.draw(time)
+    read = log.read_stream(
+        TENANT, stream, after_version=after or 0, until_version=until, until_position=position,
+        since_time=since, until_time=upto, backwards=backwards, events_max=most,
+    )  # fmt: skip
+    wanted = [
+        event
+        for event in everything
+        if event.version > (after or 0)
+        and (until is None or event.version <= until)
+        and (position is None or event.position <= position)
+        and (since is None or event.recorded_at >= since)
+        and (upto is None or event.recorded_at <= upto)
+    ]
+    assert [event async for event in read] == (wanted[::-1] if backwards else wanted)[:most]
 
 
 async def test_a_long_stream_is_read_whole(log: EventLog) -> None:
@@ -119,6 +186,8 @@ async def test_a_long_stream_is_read_whole(log: EventLog) -> None:
     await log.append_batch(partition, [append("a/1", 0, 1_200, data=b"y" * 500)])
     await log.append_batch(partition, [append("a/1", 1_200, 3, data=bytes(4_000_000))])
     assert [e.version async for e in log.read_stream(TENANT, "a/1")] == list(range(1, 1_204))
+    back = log.read_stream(TENANT, "a/1", backwards=True)
+    assert [e.version async for e in back] == list(range(1_203, 0, -1))
 
 
 async def test_a_tenant_keeps_its_partition(log: EventLog) -> None:
@@ -149,3 +218,17 @@ async def test_time_never_runs_backwards(log: EventLog) -> None:
     await fill(log, *[1] * 20)
     times = [event.recorded_at for event in await log.read_range(0, 1, 20)]
     assert times == sorted(times)
+
+
+async def test_a_range_of_positions_may_be_read_for_some_tenants_alone(log: EventLog) -> None:
+    for number, tenant in enumerate(("acme", "other", "third", "acme")):
+        await log.append_batch(0, [append(f"a/{number}", 0, 2, tenant=tenant)])
+
+    async def positions(*tenants: str) -> list[int]:
+        return [event.position for event in await log.read_range(0, 2, 7, tenants=tenants)]
+
+    assert [event.position for event in await log.read_range(0, 2, 7)] == [2, 3, 4, 5, 6, 7]
+    assert await positions("acme") == [2, 7]
+    assert await positions("other", "acme") == [2, 3, 4, 7]
+    assert await positions("nobody") == []
+    assert await positions() == []

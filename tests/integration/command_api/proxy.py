@@ -1,11 +1,20 @@
-"""A TCP proxy in front of PostgreSQL that cuts connections when told, at the worst of moments."""
+"""A TCP proxy in front of a server that cuts connections when told, or loses what is sent, at the worst of moments."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 PART_BYTES_MAX = 65_536
+
+
+@dataclass(eq=False)
+class Link:
+    """One connection that is passed on; what a deaf direction is sent is lost, and neither end is told."""
+
+    loses_requests: bool = False
+    loses_answers: bool = False
 
 
 class Proxy:
@@ -20,6 +29,7 @@ class Proxy:
         self.refuses = False
         self.cuts = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[Link] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on."""
@@ -27,18 +37,24 @@ class Proxy:
             writer.close()
             return
         to_reader, to_writer = await asyncio.open_connection(self._host, self._port)
-        both = (writer, to_writer)
+        both, link = (writer, to_writer), Link()
         self._writers.update(both)
-        back = asyncio.create_task(self._pass(to_reader, writer))
+        self._links.add(link)
+        back = asyncio.create_task(self._pass(to_reader, writer, link))
         with suppress(ConnectionError):
-            await self._until_cut(reader, to_writer)
+            await self._until_cut(reader, to_writer, link)
+        self._links.discard(link)
         back.cancel()
         for end in both:
             end.close()
         self._writers.difference_update(both)
 
-    async def _until_cut(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _until_cut(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link
+    ) -> None:
         while part := await reader.read(PART_BYTES_MAX):
+            if link.loses_requests:
+                continue
             if self.cut_before is not None and self.cut_before(part):
                 break
             writer.write(part)
@@ -50,11 +66,17 @@ class Proxy:
         self.cuts += 1
 
     @staticmethod
-    async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link) -> None:
         with suppress(ConnectionError):
             while part := await reader.read(PART_BYTES_MAX):
-                writer.write(part)
+                if not link.loses_answers:
+                    writer.write(part)
         writer.close()
+
+    def swallow(self, *, requests: bool = True, answers: bool = True) -> None:
+        """Lose from now on what present connections send, one way or both; connections to come are whole."""
+        for link in self._links:
+            link.loses_requests, link.loses_answers = requests, answers
 
     def cut_all(self) -> None:
         """End every connection now."""

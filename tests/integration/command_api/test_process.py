@@ -217,36 +217,41 @@ def test_a_process_told_to_end_refuses_late_requests_and_leaves_nothing_unanswer
         assert running.process.wait(20) == 0
 
 
-async def test_a_kill_under_load_loses_nothing_and_repeats_nothing(
-    store_url: str, tmp_path: Path
-) -> None:  # F01, F03
-    port = free_port()
-    for point in ("pipeline.before_append=kill@8", "pipeline.after_commit=kill@8"):
-        with role(store_url, tmp_path, port=port, EVERFOLD_FAILPOINTS=point) as dying:
-            prefix = point.split("=")[0].replace(".", "-").replace("_", "-")
+@pytest.mark.parametrize(
+    "step",
+    [
+        "pipeline.before_decide",
+        "pipeline.before_load",
+        "pipeline.after_load",
+        "pipeline.before_append",
+        "append.before_send",
+        "append.after_reply",
+        "pipeline.after_commit",
+        "pipeline.before_answer",
+    ],
+)
+async def test_a_kill_at_any_step_of_an_append_loses_nothing_and_repeats_nothing(
+    store_url: str, tmp_path: Path, step: str
+) -> None:
+    """F01, F03"""
+    port, prefix = free_port(), step.replace(".", "-").replace("_", "-")
 
-            def next_request(client: int, number: int, prefix: str = prefix) -> Request | None:
-                account = f"{prefix}-{client}-{number}"
-                return (
-                    Request(f"/v1/accounts/{account}/open", {"owner": "Ann"}, account)
-                    if number < 15
-                    else None
-                )
+    def next_request(client: int, number: int) -> Request | None:
+        account = f"{prefix}-{client}-{number}"
+        return Request(f"/v1/accounts/{account}/open", {"owner": "Ann"}, account) if number < 10 else None
 
-            load = asyncio.create_task(
-                run_clients(
-                    host="127.0.0.1", port=port, token=dying.token, clients=8, next_request=next_request
-                )
-            )
-            await asyncio.to_thread(wait_for, lambda: dying.process.poll() is not None)
-            assert dying.process.returncode == -signal.SIGKILL
-            with role(store_url, tmp_path, port=port):
-                ledger = await asyncio.wait_for(load, 60)
-        assert ledger.unknown == set()
-        assert ledger.rejected == {}
-        found = {key: event_id for stream, event_id, key in stored(store_url) if prefix in stream}
-        assert found == {key: ids[0] for key, ids in ledger.acknowledged.items()}
-        assert len(found) == 8 * 15
+    with role(store_url, tmp_path, port=port, EVERFOLD_FAILPOINTS=f"{step}=kill@4") as dying:
+        load = asyncio.create_task(
+            run_clients(host="127.0.0.1", port=port, token=dying.token, clients=8, next_request=next_request)
+        )
+        await asyncio.to_thread(wait_for, lambda: dying.process.poll() is not None)
+        assert dying.process.returncode == -signal.SIGKILL
+        with role(store_url, tmp_path, port=port):
+            ledger = await asyncio.wait_for(load, 60)
+    assert (ledger.unknown, ledger.rejected) == (set(), {})
+    found = {key: event_id for stream, event_id, key in stored(store_url) if prefix in stream}
+    assert found == {key: ids[0] for key, ids in ledger.acknowledged.items()}
+    assert len(found) == 8 * 10
 
 
 def test_a_port_that_is_taken_is_said_to_be(store_url: str, tmp_path: Path) -> None:

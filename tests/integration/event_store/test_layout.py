@@ -14,7 +14,8 @@ from event_store.placement import home_of
 from event_store.postgres import PostgresLog
 from schemas.envelope import BEGINNING
 from schemas.errors import BadDefinition, StoreUnavailable
-from tests.contract.log.appends import append, key
+from tests.contract.log.appends import append, key, tagged
+from tests.integration.event_store.test_old_keys import age_keys
 
 Urls = dict[range, str]
 
@@ -74,6 +75,23 @@ def test_the_number_of_partitions_is_fixed_for_a_logs_life(database: str) -> Non
         with pytest.raises(BadDefinition):
             migrate(database, "everfold", other)
     assert migrate(database, "everfold", range(2), check=True).is_current
+
+
+async def test_keys_outlive_the_step_to_a_table_a_day_and_the_step_back(database: str) -> None:
+    migrate(database, "everfold", range(2))
+    async with PostgresLog({range(2): database}) as log:
+        await log.append_batch(0, [append("a/1", 0, key=key("new")), append("a/2", 0, key=key("old"))])
+        await age_keys(database, "old", timedelta(hours=23))
+        before = migrate(database, "everfold", range(2), to="r0004_operator_acts")
+        assert before.after == "r0004_operator_acts"
+        assert migrate(database, "everfold", range(2)).is_current
+        outcomes = await log.append_batch(
+            0, [append("a/1", 0, key=key("new")), append("a/2", 0, key=key("old"))]
+        )
+        assert [outcome.answer for outcome in outcomes] == [Answer.DUPLICATE] * 2
+        await log.append_batch(0, [tagged("a/3", "x")])
+        with pytest.raises(LogNotEmpty):
+            migrate(database, "everfold", range(2), to="r0004_operator_acts")
 
 
 def test_a_revision_that_is_not_known_is_refused(database: str) -> None:
@@ -155,20 +173,6 @@ async def test_appends_go_on_while_a_range_is_made(database: str, log: PostgresL
                 (outcome,) = await log.append_batch(0, [append("a/1", 6)])
         assert outcome.answer is Answer.APPENDED
         holder.terminate()
-
-
-async def test_old_keys_are_forgotten_and_young_ones_are_not(
-    log: PostgresLog, admin: StoreConnection
-) -> None:
-    await log.append_batch(0, [append("a/1", 0, key=key("old")), append("a/2", 0, key=key("young"))])
-    await admin.execute(
-        "UPDATE everfold.idempotency_keys SET recorded_at = now() - interval '25 h' WHERE key = 'old'"
-    )
-    await log.keep_house(0, keys_kept=timedelta(hours=24))
-    outcomes = await log.append_batch(
-        0, [append("a/1", 0, key=key("old")), append("a/2", 0, key=key("young"))]
-    )
-    assert [outcome.answer for outcome in outcomes] == [Answer.CONFLICT, Answer.DUPLICATE]
 
 
 async def test_a_tenant_is_placed_before_its_first_event_and_stays(log: PostgresLog, store_url: str) -> None:

@@ -4,14 +4,15 @@ import asyncio
 import random
 
 from event_store.integrity import verify_log
-from event_store.log import Answer
+from event_store.log import Answer, TagTail
 from event_store.postgres import PostgresLog
 from schemas.envelope import BEGINNING, RecordedEvent
-from tests.contract.log.appends import append, key
+from tests.contract.log.appends import TENANT, append, key, tagged, unless
 from tests.services import PARTITIONS
 
 WRITERS, BATCHES, STREAMS = 4, 40, 6
 SEED = 20_261
+RIVALS, ROUNDS = 16, 1_000
 
 
 async def test_racing_writers_leave_no_gap_and_a_follower_sees_every_event_once(store_url: str) -> None:
@@ -80,6 +81,40 @@ async def test_of_racing_appends_at_one_version_exactly_one_wins(store_url: str)
                 *["conflict"] * (WRITERS - 1),
             ]
             assert {answers[1].answer for answers in outcomes} == {"appended"}
+    finally:
+        for log in logs:
+            await log.close()
+
+
+async def test_of_sixteen_writers_that_race_for_one_condition_exactly_one_wins_a_thousand_times(
+    store_url: str,
+) -> None:
+    """F11: some of them send two rivals in one batch."""
+    logs = [PostgresLog({range(PARTITIONS): store_url}) for _ in range(RIVALS)]
+    known = 0
+    try:
+        for round_ in range(ROUNDS):
+            condition = [unless("seat", "free", after=known)]
+            batches = [
+                [
+                    tagged(f"own/{round_}-{n}-{part}", "seat", "free", conditions=condition)
+                    for part in range(1 + n % 2)
+                ]
+                for n in range(RIVALS)
+            ]
+            outcomes = await asyncio.gather(
+                *(log.append_batch(0, batch) for log, batch in zip(logs, batches, strict=True))
+            )
+            flat = [outcome for answers in outcomes for outcome in answers]
+            assert sorted(outcome.answer for outcome in flat) == [
+                Answer.APPENDED,
+                *[Answer.CONFLICT] * (len(flat) - 1),
+            ], f"round {round_}"
+            known += 1
+            assert {outcome.position for outcome in flat} == {known}
+        (seats,), head = await logs[0].read_tagged(0, [TagTail(TENANT, "seat")])
+        assert (len(seats), head.position) == (ROUNDS, ROUNDS)
+        assert (await verify_log(logs[0], [0])).ok
     finally:
         for log in logs:
             await log.close()

@@ -7,19 +7,8 @@ import pytest
 from event_store.connections import StoreConnection
 from event_store.integrity import Fault, verify_log
 from event_store.postgres import PostgresLog
-from tests.contract.log.appends import append
-
-
-async def fill(log: PostgresLog) -> None:
-    """Append commits of 1, 5, and 40 events."""
-    for size in (1, 5, 40):
-        await log.append_batch(0, [append(f"a/{size}", 0, size, data=b'{"quantity": 12}')])
-
-
-async def tamper(admin: StoreConnection, statement: str) -> None:
-    async with admin.transaction():
-        await admin.execute("SET LOCAL session_replication_role = replica")  # as if the triggers were off
-        await admin.execute(statement)
+from tests.contract.log.appends import append, tagged
+from tests.integration.event_store.tampering import fill, tamper
 
 
 async def first_bad(log: PostgresLog) -> Fault:
@@ -70,14 +59,35 @@ async def first_bad(log: PostgresLog) -> Fault:
 async def test_tampering_is_found_where_it_was_done(
     log: PostgresLog, admin: StoreConnection, statement: str, position: int
 ) -> None:
-    await fill(log)
+    await fill(log, 1, 5, 40)
     await tamper(admin, statement)
     fault = await first_bad(log)
     assert (fault.partition, fault.position) == (0, position)
 
 
+@pytest.mark.parametrize(
+    ("statement", "position"),
+    [
+        ("UPDATE everfold.tags SET tag = 'z' WHERE tag = 'x'", 2),
+        ("UPDATE everfold.tags SET position = 3 WHERE tag = 'y'", 2),
+        ("UPDATE everfold.tags SET type = 'Other' WHERE tag = 'y'", 2),
+        ("UPDATE everfold.tags SET tenant = 'other' WHERE tag = 'x'", 2),
+        ("DELETE FROM everfold.tags WHERE tag = 'x'", 2),
+        ("DELETE FROM everfold.tags", 2),
+        ("INSERT INTO everfold.tags SELECT 1, 0, 'acme', 'x', 'Counted'", 1),
+    ],
+)
+async def test_tampering_with_tags_is_found_too(
+    log: PostgresLog, admin: StoreConnection, statement: str, position: int
+) -> None:
+    await log.append_batch(0, [append("a/1", 0), tagged("a/2", "x", "y"), append("a/3", 0)])
+    assert (await verify_log(log, log.partitions)).ok
+    await tamper(admin, statement)
+    assert (await first_bad(log)).position == position
+
+
 async def test_one_changed_bit_anywhere_is_found(log: PostgresLog, admin: StoreConnection) -> None:
-    await fill(log)
+    await fill(log, 1, 5, 40)
     seed = random.randrange(10**6)
     chance = random.Random(seed)
     for _ in range(25):

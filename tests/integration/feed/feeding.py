@@ -1,9 +1,12 @@
 """What the tests of the feed share: a relay, a consumer that keeps what it was given, and mischief."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -21,6 +24,7 @@ from event_store.relay import GroupRelay, Publisher
 from event_store.role import ConsumerRole, FixedMembers
 from event_store.wake import HeadWatch
 from infra.pools import open_pool
+from schemas import Event
 from tests.integration.projectors.accounts import METADATA, event_id
 from tests.queues import delete_queues
 from tests.toy import Deposited
@@ -28,6 +32,7 @@ from tests.toy import Deposited
 PARTITIONS = 2
 STOP_SECONDS_MAX = 15.0
 GROUP = "workflows"
+DEPOSITED = Deposited(cents=1)
 NOWHERE = "amqp://guest:guest@127.0.0.1:1/"
 """A broker that is away."""
 
@@ -62,14 +67,16 @@ class Feeding:
         self.checkpoints = Checkpoints(pool, namespace)
         self.taken = Taken()
 
-    async def append(self, count: int, *, tenant: str = "demo") -> int:
-        """Append some events in one commit, and return the last position."""
+    async def append(
+        self, count: int, event: Event = DEPOSITED, *, tenant: str = "demo", tags: Sequence[str] = ()
+    ) -> int:
+        """Append an event some times in one commit, and return the last position."""
         partition = await self.log.partition_of(tenant)
-        event = Deposited(cents=1)
         appends = [
             Append(
                 tenant, "accounts/a", [Check("accounts/a", Expect.ANY)],
-                [NewEvent("accounts/a", event_id(), event.type, event.schema_version, event.encode())], METADATA,
+                [NewEvent("accounts/a", event_id(), event.type, event.schema_version, event.encode(), tags=tags)],
+                METADATA,
             )
             for _ in range(count)
         ]  # fmt: skip
@@ -88,9 +95,9 @@ class Feeding:
         return home_of("demo", range(PARTITIONS))
 
     @asynccontextmanager
-    async def relaying(self, group: str = GROUP) -> AsyncIterator[GroupRelay]:
-        """Run the relay of the tests' partition."""
-        publisher = Publisher(self.broker_url, self.namespace)
+    async def relaying(self, group: str = GROUP, broker_url: str | None = None) -> AsyncIterator[GroupRelay]:
+        """Run the relay of the tests' partition, over another address of the broker if one is given."""
+        publisher = Publisher(broker_url or self.broker_url, self.namespace)
         relay = GroupRelay(publisher, self.log, self.checkpoints, self.watch, group, self.partition)
         task = asyncio.create_task(relay.run())
         try:
@@ -101,10 +108,12 @@ class Feeding:
             await publisher.close()
 
     @asynccontextmanager
-    async def consuming(self) -> AsyncIterator[Taken]:
-        """Run a consumer over the broker."""
+    async def consuming(self, broker_url: str | None = None) -> AsyncIterator[Taken]:
+        """Run a consumer over the broker, or over another address of it if one is given."""
         stop = asyncio.Event()
-        async with BrokerFeeds(self.broker_url, self.namespace, GROUP, self.log, self.watch) as feeds:
+        async with BrokerFeeds(
+            broker_url or self.broker_url, self.namespace, GROUP, self.log, self.watch
+        ) as feeds:
             role = ConsumerRole(
                 log=self.log, pool=self.pool, namespace=self.namespace, group=GROUP,
                 members=FixedMembers([self.taken], self.checkpoints), watch=self.watch, feed_of=feeds.feed_of,
@@ -134,7 +143,13 @@ class Feeding:
                     message = aio_pika.Message(body)
                     await channel.default_exchange.publish(message, routing_key=self.queue, mandatory=False)
 
-    async def reached(self, position: int, seconds: float = 10.0) -> None:
+    async def relayed(self, relay: GroupRelay, position: int, seconds: float = 40.0) -> None:
+        """Wait until the broker has confirmed a position."""
+        async with asyncio.timeout(seconds):
+            while relay.checkpoint.mark.position < position:
+                await asyncio.sleep(0.01)
+
+    async def reached(self, position: int, seconds: float = 40.0) -> None:
         """Wait until the consumer has been given a position."""
         async with asyncio.timeout(seconds):
             while (self.taken.positions(self.partition) or [0])[-1] < position:
@@ -146,8 +161,8 @@ class Feeding:
 
 
 @asynccontextmanager
-async def feeding(database: str, broker_url: str) -> AsyncIterator[Feeding]:
-    """A new log of its own namespace, so that its queues are nobody else's."""
+async def feeding(database: str, broker_url: str, *, tidies: bool = True) -> AsyncIterator[Feeding]:
+    """A new log of its own namespace, so that its queues are nobody else's; they are deleted where the broker stays."""
     namespace = f"t{token_hex(4)}"
     await asyncio.to_thread(migrate, database, namespace, range(PARTITIONS))
     async with AsyncExitStack() as stack:
@@ -158,5 +173,28 @@ async def feeding(database: str, broker_url: str) -> AsyncIterator[Feeding]:
         try:
             yield one
         finally:
-            if broker_url != NOWHERE:
+            if tidies and broker_url != NOWHERE:
                 await delete_queues(broker_url, namespace, PARTITIONS)
+
+
+@asynccontextmanager
+async def role_process(
+    system: Feeding, role: str, log_file: Path, more: Mapping[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a role as a process of its own for a block."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EVERFOLD_")}
+    environment = {
+        **kept, "EVERFOLD_STORE_URL": system.store_url, "EVERFOLD_READ_URL": system.store_url,
+        "EVERFOLD_DOMAINS": "toy", "EVERFOLD_BROKER_URL": system.broker_url, "EVERFOLD_NAMESPACE": system.namespace,
+        "EVERFOLD_PARTITIONS": str(PARTITIONS), **more,
+    }  # fmt: skip
+    with log_file.open("ab") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "infra.cli", role, env=environment, stdout=out, stderr=out
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 20)

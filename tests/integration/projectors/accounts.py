@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +12,13 @@ import uuid_utils
 from event_store.log import Append, Check, Expect, NewEvent
 from event_store.postgres import PostgresLog
 from event_store.role import ConsumerRole
+from event_store.servers import LogRoles
 from event_store.wake import HeadWatch
 from infra.settings import load_settings
-from projectors.app import ReadSide, open_read_side
+from projectors.binaries import group_of
+from projectors.fold_workers import FoldWorkers
 from projectors.live import Applied
+from projectors.read_side import ReadSide, open_read_side
 from projectors.runner import LiveProjections
 from schemas import Event
 from schemas.envelope import Metadata
@@ -22,6 +26,7 @@ from schemas.envelope import Metadata
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT = "demo"
 WAIT_SECONDS_MAX = 20.0
+APPENDS_MAX = 1_000
 METADATA = Metadata(
     actor="ada", roles=("clerk",), command="accounts.deposit", occurred_at=NOW, correlation_id="c"
 ).encode()
@@ -38,7 +43,10 @@ async def append(log: PostgresLog, account: str, *events: Event, tenant: str = T
 
 
 async def append_all(log: PostgresLog, events: Sequence[tuple[str, Event]], *, tenant: str = TENANT) -> int:
-    """Append events of many accounts in one commit, each by itself, and return the position of the last."""
+    """Append events of many accounts, each by itself, a thousand a commit; return the position of the last."""
+    for start in range(0, len(events) - APPENDS_MAX, APPENDS_MAX):
+        await append_all(log, events[start : start + APPENDS_MAX], tenant=tenant)
+    events = events[(len(events) - 1) // APPENDS_MAX * APPENDS_MAX :]
     appends = [
         Append(
             tenant,
@@ -55,10 +63,15 @@ async def append_all(log: PostgresLog, events: Sequence[tuple[str, Event]], *, t
 
 @asynccontextmanager
 async def read_side(store_url: str, **settings: Any) -> AsyncIterator[ReadSide]:
-    """The toy domain's read side on a migrated database."""
+    """The toy domain's read side on a migrated database, in the roles of those who append and who follow."""
     given = load_settings(store_url=store_url, read_url=store_url, domains="toy", **settings)
-    async with open_read_side(given, name="test") as side:
-        yield side
+    feed = given.role_of("feed")
+    roles = LogRoles(writing=given.role_of("appender"), reading=feed)
+    async with (
+        open_read_side(given, name="test", role=feed) as side,
+        PostgresLog(given.store_urls, given.namespace, roles=roles) as log,
+    ):
+        yield replace(side, log=log)
 
 
 @asynccontextmanager
@@ -66,7 +79,8 @@ async def running_projector(
     side: ReadSide,
     *,
     applied: Callable[[Applied], None] = lambda _applied: None,
-    epoch_changed: Callable[[str], None] = lambda _projection: None,
+    epoch_changed: Callable[[str, int], None] = lambda _projection, _generation: None,
+    workers: FoldWorkers | None = None,
 ) -> AsyncIterator[LiveProjections]:
     """A projector in this process that tails the log."""
     stop = asyncio.Event()
@@ -80,13 +94,14 @@ async def running_projector(
             side.checkpoints,
             applied=applied,
             epoch_changed=epoch_changed,
+            workers=workers,
         )
         await members.open()
         role = ConsumerRole(
             log=side.log,
             pool=side.pool,
             namespace=side.settings.namespace,
-            group="projections",
+            group=group_of(side.kinds),
             members=members,
             watch=watch,
         )
@@ -107,7 +122,14 @@ async def balances(side: ReadSide, generation: int = 1, tenant: str = TENANT) ->
     return {row["account_id"]: row["balance_cents"] for row in rows}
 
 
-async def caught_up(side: ReadSide, position: int, *, generation: int = 1, tenant: str = TENANT) -> None:
+async def caught_up(
+    side: ReadSide,
+    position: int,
+    *,
+    generation: int = 1,
+    tenant: str = TENANT,
+    seconds: float = WAIT_SECONDS_MAX,
+) -> None:
     """Wait until the read table reflects a position."""
     partition = await side.log.partition_of(tenant)
 
@@ -120,7 +142,7 @@ async def caught_up(side: ReadSide, position: int, *, generation: int = 1, tenan
         )
         return found is not None and found >= position
 
-    await eventually(reached)
+    await eventually(reached, seconds)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = WAIT_SECONDS_MAX) -> None:

@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from infra.failpoints import FailpointReached, arm
-from projectors.app import ReadSide
+from projectors import bulk
 from projectors.build import BeingBuilt, Build, Workshop
+from projectors.dead_letters import read_parked
 from projectors.generations import Generation
+from projectors.read_side import ReadSide
 from projectors.upkeep import Upkeep
 from projectors.verify import verify_projections
+from schemas import Event
 from tests.integration.projectors.accounts import (
     TENANT,
     append,
@@ -22,7 +27,7 @@ from tests.integration.projectors.accounts import (
     read_side,
     running_projector,
 )
-from tests.toy import AccountClosed, AccountOpened, Deposited
+from tests.toy import AccountBalances, AccountClosed, AccountOpened, Deposited
 
 
 @pytest.fixture(autouse=True)
@@ -153,3 +158,79 @@ async def test_a_newer_version_is_built_by_itself(store_url: str) -> None:
             await eventually(swapped)
         stop.set()
         await task
+
+
+async def test_more_rows_than_fit_in_memory_are_built_to_the_same_tables(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHANGES_MAX", 90)
+    monkeypatch.setattr(bulk, "ROWS_MIN", 20)
+    monkeypatch.setattr(bulk, "DOCUMENT_BYTES_MAX", 1)
+    async with read_side(store_url) as side, running_projector(side):
+        chance = random.Random(11)
+        events: list[tuple[str, Event]] = []
+        for _ in range(3_000):
+            account = f"a{chance.randrange(300)}"
+            events.append(
+                (account, AccountClosed() if chance.random() < 0.02 else Deposited(cents=chance.randrange(9)))
+            )
+        await caught_up(side, await append_all(side.log, events))
+        built = await _build(side).run(verify=True)
+        assert (built.swapped, built.difference, built.events) == (True, None, 3_000)
+        assert [report.equal for report in await verify_projections(side)] == [True]
+        forced = await side.pool.fetchval(
+            "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace = 'everfold_account_balances_2'::regnamespace"
+        )
+        assert forced, "row security holds for the owner again"
+
+
+async def test_a_row_that_the_database_refuses_is_parked_by_a_build_as_it_is_live(  # F38
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = AccountBalances.moved
+
+    def moved(self: AccountBalances, row: Any, event: Any, stream: Any) -> Any:
+        after = honest(self, row, event, stream)
+        return after.model_copy(update={"balance_cents": 2**70}) if stream.ids == ("huge",) else after
+
+    monkeypatch.setattr(AccountBalances, "moved", moved)
+    async with read_side(store_url) as side, running_projector(side):
+        many: list[tuple[str, Event]] = [(f"a{number % 40}", Deposited(cents=1)) for number in range(2_500)]
+        position = await append_all(side.log, [*many[:1_300], ("huge", Deposited(cents=1)), *many[1_300:]])
+        await caught_up(side, position, seconds=60)
+        assert (await _build(side).run(verify=True)).swapped
+        assert [one["position"] for one in await read_parked(side, TENANT)] == [1_301]
+        assert await balances(side, 1) == await balances(side, 2)
+
+
+async def test_live_rebuilt_and_expected_are_told_of_the_first_row_that_differs(store_url: str) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await _some_accounts(side))
+        await side.pool.execute(
+            "UPDATE everfold_account_balances_1.rows SET doc = 'changed' WHERE account_id IN ('a3', 'a4')"
+        )
+        difference = (await _build(side).run(verify=True)).difference
+        assert difference is not None
+        told = difference.document()
+        assert (told["key"], told["live"]) == (["a3"], "changed")
+        assert told["rebuilt"] == told["expected"]
+        assert '"balance_cents"' in told["expected"]
+
+
+async def test_a_kill_within_a_long_stretch_goes_on_from_what_was_written(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # F41
+    monkeypatch.setattr(bulk, "EVENTS_MAX", 1_000)
+    monkeypatch.setattr("projectors.build.PAGE_EVENTS_MAX", 500)
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(
+            side, await append_all(side.log, [(f"a{n % 9}", Deposited(cents=1)) for n in range(4_000)])
+        )
+        arm("build.written=raise@2")
+        with pytest.raises(FailpointReached):
+            await _build(side).run()
+        arm("")
+        built = await _build(side).run(verify=True)
+        assert (built.swapped, built.events) == (True, 2_000)
+        assert await balances(side, 1) == await balances(side, 2)

@@ -6,13 +6,20 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from event_store.operations import Operations, Replay
+from infra.documents import Place, decode, decode_mark
+from infra.redis import RedisCache
+from projectors.read_side import ReadSide
 from projectors.verify import verify_projections
 from tests.integration.projectors.accounts import (
+    TENANT,
     append,
+    append_all,
     balances,
     caught_up,
     eventually,
@@ -65,6 +72,32 @@ async def test_killed_at_a_step_it_goes_on_and_every_effect_is_there_once(  # F3
             await caught_up(side, position)
             assert sum((await balances(side)).values()) == total + 1
             assert [report.equal for report in await verify_projections(side)] == [True]
+            # I20: what was committed and never written to the cache does not count there; what came since does.
+            await eventually(partial(is_cached_as_stored, side, redis_url, "a0"))
+            for account in ("a1", "a2"):
+                assert await cached_as_stored(side, redis_url, account) in (None, True)
+
+
+async def is_cached_as_stored(side: ReadSide, redis_url: str, account: str) -> bool:
+    """Return whether readers take a document from the cache that is the row's."""
+    return await cached_as_stored(side, redis_url, account) is True
+
+
+async def cached_as_stored(side: ReadSide, redis_url: str, account: str) -> bool | None:
+    """Return whether the document that readers would take from the cache is the row's; None where they take none."""
+    stored = await side.pool.fetchval(
+        "SELECT doc FROM everfold_account_balances_1.rows WHERE tenant = $1 AND account_id = $2",
+        TENANT,
+        account,
+    )
+    place = Place("everfold", "account-balances", 1, await side.pool.fetchval("SELECT everfold.era_v1()"))
+    partition = await side.log.partition_of(TENANT)
+    async with RedisCache(redis_url, timeout_seconds=2) as redis:
+        values = await redis.get_many([place.mark(partition), place.document(TENANT, [account])])
+    mark, document = decode_mark(values[0]), decode(values[1])
+    if mark is None or document is None or document.reflects(mark) is None:
+        return None
+    return bool(document.data == stored)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +113,58 @@ async def test_a_replay_killed_at_a_step_is_gone_on_with_and_readers_never_see_h
         assert await replay(store_url, tmp_path / "replay", f"{step}=kill") == -signal.SIGKILL
         live = (await side.generations.live())["account-balances"].generation
         assert await balances(side, live) == {"a": 3}
+        operations = Operations(side.pool.fetch, "everfold")
+
+        async def gone_on_with() -> bool:
+            return all(one.has_ended for one in await operations.latest())
+
+        await eventually(gone_on_with)
+        assert [one.state for one in await operations.latest()] == ["done"], "by the projector"
         assert await replay(store_url, tmp_path / "replay", "") == 0
         live = (await side.generations.live())["account-balances"].generation
         assert await balances(side, live) == {"a": 3}
         await caught_up(side, await append(side.log, "a", Deposited(cents=1)), generation=live)
         assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "operation.begun",
+        "build.page",
+        "build.written",
+        "build.before_swap",
+        "build.after_swap",
+        "operation.before_end",
+    ],
+)
+async def test_an_operation_whose_projector_is_killed_is_carried_out_by_the_next(  # F41
+    store_url: str, redis_url: str, tmp_path: Path, step: str
+) -> None:
+    async with read_side(store_url) as side:
+        many = [(f"a{number % 20}", Deposited(cents=1)) for number in range(2_500)]
+        position = await append_all(side.log, many)
+        operations = Operations(side.pool.fetch, "everfold")
+        async with projector(store_url, redis_url, tmp_path / "log", f"{step}=kill") as process:
+            await caught_up(side, position)
+            asked = await operations.ask(Replay(projections=("account-balances",), reason="a test"), "ada")
+            async with asyncio.timeout(30):
+                await process.wait()
+            assert process.returncode == -signal.SIGKILL
+        assert not (await operations.find(asked.id)).has_ended
+        async with projector(store_url, redis_url, tmp_path / "log"):
+
+            async def has_ended() -> bool:
+                return (await operations.find(asked.id)).has_ended
+
+            await eventually(has_ended)
+            done = await operations.find(asked.id)
+            assert (done.state, done.attempts) == ("done", 2), done.error
+            live = (await side.generations.live())["account-balances"].generation
+            assert live >= 2
+            await caught_up(side, await append(side.log, "a0", Deposited(cents=1)), generation=live)
+            assert (await balances(side, live))["a0"] == 126
+            assert [report.equal for report in await verify_projections(side)] == [True]
 
 
 async def replay(store_url: str, log_file: Path, failpoints: str) -> int:
@@ -100,6 +180,7 @@ async def replay(store_url: str, log_file: Path, failpoints: str) -> int:
             "infra.cli",
             "replay",
             "account-balances",
+            "--here",
             env=environment,
             stdout=out,
             stderr=out,
@@ -142,7 +223,7 @@ async def test_a_successor_on_the_same_machine_does_not_wait_for_the_lease(  # F
                 return bool(
                     await side.pool.fetchval(
                         "SELECT count(DISTINCT holder) = 1 AND count(*) = 8 FROM everfold.leases "
-                        "WHERE group_name = 'projections'"
+                        "WHERE group_name LIKE 'projections/%'"
                     )
                 )
 

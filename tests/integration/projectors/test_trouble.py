@@ -5,9 +5,14 @@ from typing import Any
 
 import pytest
 
+from event_store.consumer import Held
 from event_store.log import Append, Check, Expect, NewEvent
 from event_store.status import read_status
+from projectors.build import Build, Workshop
 from projectors.dead_letters import read_parked, retry, skip
+from projectors.folding import Place
+from projectors.mend import mender_of
+from projectors.releasing import Releasing
 from projectors.upkeep import Upkeep
 from projectors.verify import verify_projections
 from tests.integration.projectors.accounts import (
@@ -83,6 +88,51 @@ async def test_a_mended_fold_releases_what_was_parked_in_order(  # F38
         assert [report.equal for report in await verify_projections(side)] == [True]
 
 
+async def test_the_process_of_a_fixed_build_releases_what_was_parked_by_itself(  # F38
+    store_url: str, poison: pytest.MonkeyPatch
+) -> None:
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await append(side.log, "bad", Deposited(cents=666), Deposited(cents=7))
+            await caught_up(side, await append(side.log, "good", Deposited(cents=1)))
+            broken = Releasing(side, lambda: side.log.partitions)
+            await broken.look()
+            assert len(await read_parked(side, TENANT)) == 2, (
+                "the same program does not try what it has just parked"
+            )
+        poison.undo()
+        fixed, stop = Releasing(side, lambda: side.log.partitions), asyncio.Event()
+        async with running_projector(side):
+            task = asyncio.create_task(fixed.run(stop))
+
+            async def released() -> bool:
+                return not await read_parked(side, TENANT)
+
+            await eventually(released)
+            await caught_up(side, await append(side.log, "bad", Deposited(cents=1)))
+            assert await balances(side) == {"bad": 674, "good": 1}
+            stop.set()
+            await task
+        assert [report.equal for report in await verify_projections(side)] == [True]
+
+
+async def test_a_generation_of_a_fixed_version_has_nothing_parked(  # F38
+    store_url: str, poison: pytest.MonkeyPatch
+) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await append(side.log, "bad", Deposited(cents=666), Deposited(cents=7)))
+        shop = Workshop(side.log, side.registry, side.generations, side.checkpoints)
+        kind = side.kinds["account-balances"]
+        same = await Build(shop, kind).run(verify=True)
+        assert same.swapped, "what is parked live is parked in a rebuild, and is no difference"
+        assert [one["position"] for one in await read_parked(side, TENANT)] == [1, 2]
+        poison.undo()
+        fixed = await Build(shop, kind).run()
+        assert fixed.swapped
+        assert await read_parked(side, TENANT) == []
+        assert await balances(side, fixed.generation) == {"bad": 673}
+
+
 async def test_a_skipped_event_is_left_out_live_and_in_every_later_fold(
     store_url: str, poison: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +187,37 @@ async def test_an_event_of_the_future_holds_the_projection_and_is_never_skipped(
         async with running_projector(side):
             await caught_up(side, 3)
             assert await balances(side) == {"a": 6, "b": 2}, "it resumes by itself after the upgrade"
+
+
+async def test_a_type_that_nobody_knows_holds_the_projection_in_replays_and_checks_too(  # F39
+    store_url: str,
+) -> None:
+    async with read_side(store_url) as side:
+        async with running_projector(side):
+            await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+            await _append_raw(side, "a", "AccountFrozen", 1, b"{}")
+            await append(side.log, "a", Deposited(cents=2))
+
+            async def waits() -> bool:
+                status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+                return "AccountFrozen version 1" in (status["projections"][0]["waiting_for"] or "")
+
+            await eventually(waits)
+            assert await balances(side) == {"a": 1}
+        mender = await mender_of(side, side.kinds[AccountBalances.name])
+        with pytest.raises(Held, match="AccountFrozen version 1"):
+            await mender.fold(Place("rows", TENANT, ("a",)), 3)
+
+
+async def test_renamed_split_and_dropped_events_are_folded_as_they_are_read_today(store_url: str) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await _append_raw(side, "a", "AccountOpenedWith", 1, b'{"owner":"Ann","cents":7}')
+        await _append_raw(side, "a", "AccountPolished", 1, b"{}")
+        await _append_raw(side, "b", "AccountOpenedWith", 1, b'{"owner":"Bob","cents":1}')
+        await _append_raw(side, "b", "AccountShut", 1, b"{}")
+        await caught_up(side, await append(side.log, "a", Deposited(cents=2)))
+        assert await balances(side) == {"a": 9}
+        assert [report.equal for report in await verify_projections(side)] == [True]
 
 
 async def test_a_lost_tail_of_the_log_is_noticed_and_the_projection_halts(store_url: str) -> None:  # F18

@@ -21,6 +21,7 @@ from infra.auth import issue_development_token
 from infra.documents import DocumentWriter, Written
 from infra.redis import RedisCache
 from infra.settings import Settings
+from projectors.generations import make_tables
 from projectors.projection import Stream
 from query_api.app import QueryApi, make_query_api, queries_of, query_api
 from query_api.statements import schema_of
@@ -46,7 +47,15 @@ METADATA = orjson.dumps(
 class ReadSideUnderTest:
     """A log, read tables, a cache, and the query API over them."""
 
-    def __init__(self, store_url: str, redis_url: str | None, data_dir: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        store_url: str,
+        redis_url: str | None,
+        data_dir: Any,
+        *,
+        log: PostgresLog | None = None,
+        **settings: Any,
+    ) -> None:
         self.settings = Settings(
             store_url=SecretStr(store_url),
             redis_url=SecretStr(redis_url) if redis_url else None,
@@ -57,14 +66,14 @@ class ReadSideUnderTest:
         )
         self.api: QueryApi
         self.client: httpx2.AsyncClient
-        self.log: PostgresLog
+        self.log = log or PostgresLog(self.settings.store_urls, NAMESPACE)
         self.pool: asyncpg.Pool[Any]
         self.redis: RedisCache | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         stack, settings = self._stack, self.settings
-        self.log = await stack.enter_async_context(PostgresLog(settings.store_urls, NAMESPACE))
+        await stack.enter_async_context(self.log)
         self.pool = await stack.enter_async_context(
             asyncpg.create_pool(settings.read_url_or_store, min_size=1, max_size=4)
         )
@@ -99,8 +108,7 @@ class ReadSideUnderTest:
         """Make a generation's tables, empty."""
         schema = schema_of(NAMESPACE, PROJECTION, generation)
         async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute(f"CREATE SCHEMA {schema}")
-            await connection.execute(AccountBalances.ddl().replace("{schema}", schema))
+            await make_tables(connection, AccountBalances, schema, NAMESPACE)
             if is_live:
                 await connection.execute(
                     f"INSERT INTO {NAMESPACE}.projections (name, generation, version) VALUES ($1, $2, 1)",
@@ -129,6 +137,15 @@ class ReadSideUnderTest:
         append = Append(tenant, stream, [Check(stream, Expect.ANY)], new, METADATA)
         (outcome,) = await self.log.append_batch(partition, [append])
         return position_of(partition, outcome.position, outcome.commit.hash).token(tenant)
+
+    async def happen_raw(self, account_id: str, type_: str, version: int, data: bytes) -> str:
+        """Append what another build would have; return the position token."""
+        stream = f"accounts/{account_id}"
+        partition = await self.log.partition_of(TENANT)
+        new = NewEvent(stream, str(uuid7()), type_, version, data)
+        append = Append(TENANT, stream, [Check(stream, Expect.ANY)], [new], METADATA)
+        (outcome,) = await self.log.append_batch(partition, [append])
+        return position_of(partition, outcome.position, outcome.commit.hash).token(TENANT)
 
     async def open_account(self, account_id: str, cents: int = 100, *, tenant: str = TENANT) -> str:
         """Open an account with some money in it."""
@@ -185,6 +202,7 @@ class ReadSideUnderTest:
             after=batch.after,
             rows=[Written(tenant, (key,), doc) for (tenant, key), doc in batch.rows.items()],
             tenants=batch.tenants,
+            era=await self.pool.fetchval(f"SELECT {NAMESPACE}.era_v1()"),
         )
 
     async def _fold(self, connection: Any, schema: str, batch: "Batch", event: Any) -> None:

@@ -2,7 +2,10 @@
 
 import orjson
 import pytest
+import redis
 
+from infra.documents import Kind
+from query_api.documents import GONE_SECONDS_MAX
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
 
 
@@ -43,6 +46,28 @@ async def test_what_does_not_exist_is_not_found_and_says_up_to_where_it_was_look
     assert response.status_code == 404
     assert response.json()["type"] == "/problems/not-found"
     assert response.headers["everfold-position"] == token
+
+
+async def test_that_something_does_not_exist_is_known_to_the_cache_until_it_does(
+    side: ReadSideUnderTest, redis_url: str
+) -> None:
+    await side.open_account("A-1")
+    await side.apply()
+    first = await side.client.get("/v1/accounts/A-2")
+    await side.api.parts.cache.filled()  # type: ignore[union-attr]
+    with redis.Redis.from_url(redis_url) as client:
+        (key,) = client.scan_iter(match="everfold:d:*A-2")
+        kept, seconds = client.get(key), client.ttl(key)
+    again = await side.client.get("/v1/accounts/A-2")
+    token = await side.open_account("A-2", 7)
+    await side.apply()
+    there = await side.client.get("/v1/accounts/A-2", headers={"everfold-position": token})
+
+    assert (first.status_code, again.status_code) == (404, 404)
+    assert again.headers["everfold-position"] == first.headers["everfold-position"]
+    assert kept[:1] == Kind.GONE.value
+    assert 0 < seconds <= GONE_SECONDS_MAX
+    assert there.json()["balance_cents"] == 7
 
 
 async def test_a_closed_account_is_gone_from_the_cache_too(side: ReadSideUnderTest) -> None:
@@ -87,7 +112,9 @@ async def test_a_document_with_parked_events_is_folded_from_the_log_when_freshne
     token = await side.deposit("A-1", 5)
     await side.park("A-1", batch.after.position + 1)
     await side.pool.execute(
-        "UPDATE everfold.checkpoints SET position = position + 1 WHERE kind = 'projection' AND generation = 1"
+        "UPDATE everfold.checkpoints SET (position, commit_hash) = "
+        "(SELECT c.last_position, c.hash FROM everfold.commits AS c WHERE c.partition = $1 "
+        "ORDER BY c.last_position DESC LIMIT 1) WHERE kind = 'projection' AND generation = 1"
         " AND partition = $1",
         batch.partition,
     )
@@ -109,7 +136,9 @@ async def test_a_list_with_parked_events_says_that_it_is_behind(side: ReadSideUn
     token = await side.deposit("A-1", 5)
     await side.park("A-1", batch.after.position + 1)
     await side.pool.execute(
-        "UPDATE everfold.checkpoints SET position = position + 1 WHERE generation = 1 AND partition = $1",
+        "UPDATE everfold.checkpoints SET (position, commit_hash) = "
+        "(SELECT c.last_position, c.hash FROM everfold.commits AS c WHERE c.partition = $1 "
+        "ORDER BY c.last_position DESC LIMIT 1) WHERE generation = 1 AND partition = $1",
         batch.partition,
     )
 
@@ -148,6 +177,39 @@ async def test_a_document_as_of_a_position_or_a_time(side: ReadSideUnderTest) ->
     assert before.status_code == 404
     assert (nonsense.status_code, nonsense.json()["errors"][0]["pointer"]) == (422, "/as_of")
     assert now.json()["balance_cents"] == 105
+
+
+@pytest.mark.parametrize(
+    ("type_", "version", "data"),
+    [("AccountFrozen", 1, b"{}"), ("Deposited", 9, b"{}"), ("Deposited", 2, b'{"cents":"many"}')],
+    ids=["type", "version", "bytes"],
+)
+async def test_a_document_as_of_is_never_folded_past_an_event_that_cannot_be_read(  # F39
+    side: ReadSideUnderTest, type_: str, version: int, data: bytes
+) -> None:
+    before = await side.open_account("A-1", 100)
+    held = await side.happen_raw("A-1", type_, version, data)
+    later = await side.deposit("A-1", 5)
+
+    until_then = await side.client.get("/v1/accounts/A-1", params={"as_of": before})
+    assert until_then.json()["balance_cents"] == 100
+    for position in (held, later):
+        unreadable = await side.client.get("/v1/accounts/A-1", params={"as_of": position})
+        assert unreadable.status_code == 503
+        assert unreadable.json()["type"] == "/problems/streams-unreadable"
+        named = {name: unreadable.json()[name] for name in ("stream", "event_type", "schema_version")}
+        assert named == {"stream": "accounts/A-1", "event_type": type_, "schema_version": version}
+
+
+async def test_a_document_as_of_is_folded_from_old_names_too(side: ReadSideUnderTest) -> None:
+    opened = await side.happen_raw("A-1", "AccountOpenedWith", 1, b'{"owner":"Ann","cents":7}')
+    polished = await side.happen_raw("A-1", "AccountPolished", 1, b"{}")
+    shut = await side.happen_raw("A-1", "AccountShut", 1, b"{}")
+
+    for position in (opened, polished):
+        found = await side.client.get("/v1/accounts/A-1", params={"as_of": position})
+        assert found.json()["balance_cents"] == 7
+    assert (await side.client.get("/v1/accounts/A-1", params={"as_of": shut})).status_code == 404
 
 
 async def test_bytes_are_served_as_they_are_stored(side: ReadSideUnderTest) -> None:

@@ -6,10 +6,12 @@ import time
 import pytest
 
 from query_api import applied as applied_module
+from query_api import as_of as as_of_module
 from schemas.position import Position, parse_position
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
 
-READS = ["/v1/accounts/A-1", "/v1/accounts", "/v1/wealth"]
+LISTS = ["/v1/accounts", "/v1/wealth"]
+READS = ["/v1/accounts/A-1", *LISTS]
 
 
 @pytest.mark.parametrize("path", READS)
@@ -48,7 +50,7 @@ async def test_a_write_that_has_not_reached_the_cache_is_read_from_the_tables(
     assert without.headers["everfold-position"] != token or without.json()["balance_cents"] == 105
 
 
-@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("path", LISTS)
 async def test_the_wait_ends_with_a_problem_that_says_where_the_read_side_is(
     side: ReadSideUnderTest, path: str
 ) -> None:
@@ -65,6 +67,56 @@ async def test_the_wait_ends_with_a_problem_that_says_where_the_read_side_is(
     assert response.headers["retry-after"] == "1"
     assert response.headers["everfold-position"] == first
     assert 0.9 <= time.monotonic() - started < 5
+
+
+async def test_when_the_wait_is_over_a_document_is_folded_from_the_log(side: ReadSideUnderTest) -> None:
+    await side.open_account("A-1", 100)
+    await side.apply()
+    token = await side.deposit("A-1", 5)
+    other = await side.open_account("A-2", 7)
+    asked = [("A-1", token, 105), ("A-2", other, 7), ("A-1", other, 105)]
+
+    for account_id, position, cents in asked:
+        headers = {"everfold-position": position, "prefer": "wait=0"}
+        response = await side.client.get(f"/v1/accounts/{account_id}", headers=headers)
+        assert response.status_code == 200, response.text
+        assert response.json()["balance_cents"] == cents
+        assert response.headers["everfold-position"] == other
+        assert "everfold-stale" not in response.headers
+    missing = await side.client.get(
+        "/v1/accounts/nobody", headers={"everfold-position": token, "prefer": "wait=0"}
+    )
+    assert (missing.status_code, missing.headers["everfold-position"]) == (404, other)
+
+
+async def test_a_document_is_folded_like_the_row_that_comes_later(side: ReadSideUnderTest) -> None:
+    await side.open_account("A-1", 100)
+    token = await side.deposit("A-1", 5)
+    headers = {"everfold-position": token, "prefer": "wait=0"}
+    folded = await side.client.get("/v1/accounts/A-1", headers=headers)
+    await side.apply()
+    applied = await side.client.get("/v1/accounts/A-1", headers=headers)
+
+    assert applied.headers["cache-status"] == "everfold; hit"
+    assert (folded.content, folded.headers["etag"]) == (applied.content, applied.headers["etag"])
+
+
+async def test_long_streams_and_many_folds_at_once_are_left_to_the_read_side(
+    side: ReadSideUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await side.open_account("A-1", 100)
+    token = await side.deposit("A-1", 5)
+    headers = {"everfold-position": token, "prefer": "wait=0"}
+    monkeypatch.setattr(as_of_module, "FOLD_EVENTS_MAX", 2)
+    too_long = await side.client.get("/v1/accounts/A-1", headers=headers)
+    monkeypatch.setattr(as_of_module, "FOLD_EVENTS_MAX", 3)
+    just_so = await side.client.get("/v1/accounts/A-1", headers=headers)
+    monkeypatch.setattr(as_of_module, "FOLDS_MAX", 1)
+    many = await asyncio.gather(*(side.client.get("/v1/accounts/A-1", headers=headers) for _ in range(4)))
+
+    assert (too_long.status_code, too_long.json()["type"]) == (412, "/problems/projection-behind")
+    assert just_so.status_code == 200
+    assert {response.status_code for response in many} == {200, 412}
 
 
 async def test_a_client_may_rather_take_an_older_answer(side: ReadSideUnderTest) -> None:
@@ -149,7 +201,7 @@ async def test_too_many_waiters_are_turned_away(
 
     responses = await asyncio.gather(*(side.client.get("/v1/accounts", headers=headers) for _ in range(1)))
     many = await asyncio.gather(
-        *(side.client.get(f"/v1/accounts/{number}", headers=headers) for number in range(5))
+        *(side.client.get(f"/v1/accounts?limit={number}", headers=headers) for number in range(1, 6))
     )
 
     assert [response.status_code for response in responses] == [412]

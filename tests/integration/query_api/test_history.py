@@ -1,13 +1,31 @@
 """What auditors see: the log itself, by stream, actor, type and time, a page at a time; and what operators see."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from query_api import history as history_module
+from tests.archives import ArchivingLog
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
+from tests.services import PARTITIONS
+
+
+@pytest.fixture(params=["tables", "archived"])
+async def side(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path
+) -> AsyncIterator[ReadSideUnderTest]:
+    """A read side over a log in its tables, and over one whose full ranges of a few positions are archived."""
+    is_archived = request.param == "archived"
+    url = request.getfixturevalue("small_ranges_url" if is_archived else "store_url")
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    log = ArchivingLog({range(PARTITIONS): url}, folder) if is_archived else None
+    async with ReadSideUnderTest(url, redis_url, tmp_path, log=log) as side:
+        yield side
 
 
 @pytest.fixture
@@ -46,6 +64,21 @@ async def test_a_streams_events_are_told_in_full_oldest_first(side: ReadSideUnde
     assert last["occurred_at"] == "2026-01-01T00:00:00Z"
     assert last["reason"] is last["causation_id"] is last["idempotency_key"] is None
     assert set(last) == set(history_module.HistoryEvent.model_fields)
+
+
+async def test_what_this_program_cannot_read_is_told_as_it_is_stored(  # F39
+    side: ReadSideUnderTest, auditor: Any
+) -> None:
+    await side.open_account("A-1", 100)
+    await side.happen_raw("A-1", "AccountFrozen", 4, b'{"why":"asked for"}')
+    await side.happen_raw("A-1", "Deposited", 2, b'{"cents":"many"}')
+
+    found = await events(auditor, "stream=accounts/A-1")
+
+    assert [(event["type"], event["schema_version"], event["data"]) for event in found[2:]] == [
+        ("AccountFrozen", 4, {"why": "asked for"}),
+        ("Deposited", 2, {"cents": "many"}),
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 500])
@@ -88,6 +121,7 @@ async def test_a_long_scan_is_cut_into_pages(
     side: ReadSideUnderTest, auditor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_module, "SCAN_EVENTS_MAX", 3)
+    monkeypatch.setattr(history_module, "SCAN_ARCHIVED_EVENTS_MAX", 3)
     for number in range(8):
         await side.deposit("A-1", number + 1)
     await side.open_account("A-9")
@@ -124,12 +158,15 @@ async def test_the_status_says_how_far_everything_is(side: ReadSideUnderTest) ->
 
     status = (await operator.get("/v1/status")).json()
 
-    assert {"partition": partition, "head": 3, "relayed": 3} in status["partitions"]
+    (own,) = [one for one in status["partitions"] if one["partition"] == partition]
+    assert (own["head"], own["relayed"]) == (3, 3)
+    assert own["moved_at"] is not None
     (projection,) = status["projections"]
     assert projection["lag_seconds"] >= 0
     assert {name: projection[name] for name in ("name", "generation", "state", "lag_events")} == {
-        "name": "account-balances", "generation": 1, "state": "live", "lag_events": 1
+        "name": "account-balances", "generation": 1, "state": "waiting", "lag_events": 1
     }  # fmt: skip
     assert projection["positions"] == {str(partition): 2}
-    assert (projection["building"], projection["waiting_for"], projection["dead_letters"]) == (None, None, 0)
+    assert (projection["building"], projection["dead_letters"]) == (None, 0)
+    assert projection["waiting_for"] == f"a process: none holds partition {partition} of projections"
     assert (status["workflows"], status["dead_letters"]) == ([], 0)

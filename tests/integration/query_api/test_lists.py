@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import redis
 
 from event_store.placement import home_of
 from tests.integration.query_api.readside import ReadSideUnderTest
@@ -162,3 +163,21 @@ async def test_those_who_ask_the_same_at_once_share_one_read(side: ReadSideUnder
     await asyncio.sleep(0)
     assert len({response.content for response in responses}) == 1
     assert before is not None
+
+
+async def test_a_large_page_is_kept_compressed_and_answered_as_it_was(
+    side: ReadSideUnderTest, redis_url: str
+) -> None:
+    await fill(side, 60)
+    cache = side.api.parts.cache
+    assert cache is not None
+
+    first = await side.client.get("/v1/accounts?limit=500")
+    await cache.filled()
+    second = await side.client.get("/v1/accounts?limit=500")
+
+    with redis.Redis.from_url(redis_url) as client:
+        (kept,) = client.scan_iter(match="everfold:l:*")
+        assert client.strlen(kept) < len(first.content) / 3
+    assert second.headers["cache-status"] == "everfold; hit"
+    assert (second.content, second.headers["etag"]) == (first.content, first.headers["etag"])

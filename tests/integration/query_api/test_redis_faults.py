@@ -3,49 +3,21 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
-from infra.embedded.server import RunningServer
+from infra.embedded.ports import free_port
+from infra.embedded.server import RunningServer, running
+from infra.embedded.valkey import ValkeyServer
 from infra.redis import TIMEOUT_SECONDS, Breaker, CacheAway, RedisCache
 from query_api.cache import Cache
+from tests.chaos.cancelled_calls import cancelled_on_postgres, cancelled_on_redis, proxy
 from tests.integration.query_api.readside import ReadSideUnderTest
-
-
-@asynccontextmanager
-async def proxy(target: str, *, delay_seconds: float = 0.0, swallows: bool = False) -> AsyncIterator[str]:
-    """A TCP proxy in front of Redis that delays what comes back, or lets nothing through."""
-    place = urlsplit(target)
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, pause: float) -> None:
-        try:
-            while data := await reader.read(65_536):
-                if swallows:
-                    continue
-                if pause:
-                    await asyncio.sleep(pause)
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(place.hostname, place.port)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump(reader, back, pause=0))
-            tasks.create_task(pump(there, writer, pause=delay_seconds))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    yield place._replace(netloc=f"127.0.0.1:{port}").geturl()
-    server.close()
 
 
 async def test_after_a_flush_every_answer_is_right_and_the_cache_fills_again(side: ReadSideUnderTest) -> None:
@@ -171,41 +143,135 @@ async def test_the_breaker_lets_one_call_try_and_closes_when_it_succeeds() -> No
     assert breaker.admit()
 
 
-async def test_a_cancelled_call_never_leaves_another_its_answer(redis_url: str) -> None:
+async def test_a_cancelled_call_never_leaves_another_its_answer(redis_url: str, postgres_url: str) -> None:
+    """F47; `python -m tests.chaos.stale_reads` cancels a hundred thousand."""
     seed = random.randrange(10**9)
-    print(f"seed {seed}")
+
+    assert await cancelled_on_redis(redis_url, count=3_200, seed=seed) > 500
+    assert await cancelled_on_postgres(postgres_url, count=400, seed=seed) > 50
+
+
+async def test_a_full_redis_that_takes_nothing_more_still_answers_what_it_has(  # F44
+    store_url: str, valkey: RunningServer, tmp_path: Path
+) -> None:
+    async with ReadSideUnderTest(store_url, valkey.url, tmp_path) as side:
+        await side.open_account("A-1", 7)
+        await side.apply()
+        assert (await side.client.get("/v1/accounts/A-1")).headers["cache-status"] == "everfold; hit"
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1")
+            for _ in range(10):
+                assert (await side.client.get("/v1/accounts")).json()["items"][0]["balance_cents"] == 7
+            assert (await side.client.get("/v1/accounts/A-1")).headers["cache-status"] == "everfold; hit"
+            client.config_set("maxmemory", "0")
+
+
+async def test_while_redis_evicts_every_answer_is_right(  # F44
+    store_url: str, valkey: RunningServer, tmp_path: Path
+) -> None:
+    seed = random.randrange(10**9)
     chance = random.Random(seed)
-    async with RedisCache(redis_url, timeout_seconds=5) as direct:
-        for number in range(50):
-            await direct.put(f"canary:{number}", b"%d" % number, seconds=600)
-    async with (
-        proxy(redis_url, delay_seconds=0.002) as slow,
-        RedisCache(slow, timeout_seconds=5) as cached,
-        Cache(cached) as cache,
-    ):
+    async with ReadSideUnderTest(store_url, valkey.url, tmp_path) as side:
+        expected = {f"A-{number}": number for number in range(20)}
+        for account_id, cents in expected.items():
+            await side.open_account(account_id, cents)
+        await side.apply()
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-random")
+            client.config_set("maxmemory", str(client.info("memory")["used_memory"] + 100_000))
+            for number in range(150):
+                account_id = chance.choice(list(expected))
+                expected[account_id] += 1
+                token = await side.deposit(account_id)
+                with suppress(CacheAway):  # the rows are there all the same
+                    await side.apply()
+                with suppress(redis.ResponseError):  # full, and nothing left that it could evict
+                    client.set(f"noise:{number}", b"x" * 2_000)
+                headers = {"everfold-position": token}
+                some = chance.choice(list(expected))
+                one = await side.client.get(f"/v1/accounts/{some}", headers=headers)
+                many = await side.client.get("/v1/wealth", headers=headers)
+                assert one.json()["balance_cents"] == expected[some], seed
+                assert many.json() == {"accounts": 20, "cents": sum(expected.values())}, seed
+            assert client.info("stats")["evicted_keys"] > 0
 
-        async def through_the_cache(number: int) -> bytes | None:
-            return (await cache.get([f"canary:{number}"]))[0]
 
-        async def alone(number: int) -> bytes | None:
-            return (await cached.get_many([f"canary:{number}"]))[0]
+async def test_a_fail_over_to_a_late_redis_takes_no_read_back(  # F46
+    store_url: str, valkey: RunningServer, tmp_path: Path
+) -> None:
+    """What the replica had not received yet is lost, while the query API and the projector go on with it."""
+    late = ValkeyServer(tmp_path / "late", free_port())
+    place = urlsplit(valkey.url)
+    with running(late) as replica, redis.Redis.from_url(replica.url) as second:
+        target = place
+        async with (
+            swapped(lambda: target.geturl()) as url,
+            ReadSideUnderTest(store_url, url, tmp_path) as side,
+        ):
+            await side.open_account("A-1", 0)
+            await side.apply()
+            second.replicaof(place.hostname, str(place.port))
+            async with asyncio.timeout(20):
+                while second.info("replication")["master_link_status"] != "up":
+                    await asyncio.sleep(0.05)
+                while second.dbsize() < redis_size(valkey.url):
+                    await asyncio.sleep(0.05)
+            second.replicaof("NO", "ONE")  # from here on it is late: what follows never gets there
+            token = ""
+            for _ in range(5):
+                token = await side.deposit("A-1")
+                await side.apply()
+            before = await side.client.get("/v1/accounts/A-1", headers={"everfold-position": token})
+            assert before.json()["balance_cents"] == 5
+            target = urlsplit(replica.url)
+            valkey.kill()
+            for number in range(6, 40):
+                if number % 3 == 0:
+                    answer = await side.client.get("/v1/accounts/A-1", headers={"everfold-position": token})
+                    assert answer.json()["balance_cents"] == number - 1
+                token = await side.deposit("A-1")
+                await side.apply(to_cache=False)
+                if number % 2:
+                    await side.apply()
+                for path in ("/v1/accounts/A-1", "/v1/accounts", "/v1/wealth"):
+                    answer = await side.client.get(path, headers={"everfold-position": token})
+                    assert answer.status_code == 200, answer.text
+                    body = answer.json()
+                    body = body["items"][0] if "items" in body else body
+                    assert body.get("balance_cents", body.get("cents")) == number
 
-        answered = 0
-        for _ in range(400):
-            numbers = [chance.randrange(50) for _ in range(8)]
-            calls = [
-                asyncio.create_task((alone if chance.random() < 0.4 else through_the_cache)(number))
-                for number in numbers
-            ]
-            await asyncio.sleep(chance.random() * 0.005)
-            for call in calls:
-                if chance.random() < 0.5:
-                    call.cancel()
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            for number, result in zip(numbers, results, strict=True):
-                if isinstance(result, bytes):
-                    answered += 1
-                    assert result == b"%d" % number, seed
-                else:
-                    assert isinstance(result, asyncio.CancelledError), (seed, result)
-    assert answered > 500
+
+def redis_size(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.dbsize())
+
+
+@asynccontextmanager
+async def swapped(target: Callable[[], str]) -> AsyncIterator[str]:
+    """An address behind which new connections go to whatever server is the target now, as after a fail-over."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = urlsplit(target())
+        try:
+            there, back = await asyncio.open_connection(place.hostname, place.port)
+        except OSError:
+            writer.close()
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pump(reader, back))
+            tasks.create_task(pump(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()

@@ -1,16 +1,27 @@
 """Reads from a real streaming replica: late, paused, cut off, away; never an error, nor older than asked."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from event_store.migrate import migrate
-from query_api.replicas import READS
-from tests.integration.query_api.readside import NAMESPACE, ReadSideUnderTest
+from infra.embedded.folders import server_folder
+from infra.embedded.postgres import PostgresServer
+from infra.embedded.replica import replica_of
+from infra.embedded.server import RunningServer
+from query_api import ComputedQuery
+from query_api.app import make_query_api, queries_of
+from query_api.replicas import READS, Need, Server, Servers
+from query_api.statements import schema_of
+from tests.integration.query_api.readside import NAMESPACE, PROJECTION, ReadSideUnderTest
+from tests.toy import DOMAIN, AccountBalances
+from tests.toy.queries import Wealth
 
 PATHS = ["/v1/accounts/A-1", "/v1/accounts", "/v1/wealth"]
 
@@ -173,7 +184,7 @@ async def test_with_the_primary_away_the_replica_answers_and_says_how_old_it_is(
 
         old = await side.client.get("/v1/accounts/A-1")
         asked = await side.client.get(
-            "/v1/accounts/A-1", headers={"everfold-position": token, "prefer": "wait=0"}
+            "/v1/accounts", headers={"everfold-position": token, "prefer": "wait=0"}
         )
         ready = await side.client.get("/readyz")
 
@@ -191,3 +202,189 @@ async def test_a_replica_that_is_away_is_no_error(store_url: str, tmp_path: Path
         for path in PATHS:
             response = await side.client.get(path, headers={"everfold-position": token})
             assert response.status_code == 200
+
+
+@pytest.fixture(scope="module")
+def second_replica(embedded_postgres: PostgresServer, services_folder: Path) -> Iterator[RunningServer]:
+    """Another replica, to be stopped, started, and made late."""
+    with replica_of(embedded_postgres, server_folder(services_folder, "second-replica")) as replica:
+        yield replica
+
+
+@asynccontextmanager
+async def setting(url: str, **settings: str) -> AsyncIterator[None]:
+    """Change settings of a server for a block, without a restart."""
+    connection = await asyncpg.connect(url, database="postgres")
+    try:
+        for name, value in settings.items():
+            await connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        await connection.execute("SELECT pg_reload_conf()")
+        yield
+    finally:
+        for name in settings:
+            await connection.execute(f"ALTER SYSTEM RESET {name}")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+
+
+@pytest.fixture
+async def doubly_replicated(
+    replicated_database: tuple[str, str], second_replica: RunningServer, tmp_path: Path
+) -> AsyncIterator[tuple[ReadSideUnderTest, str, str]]:
+    """A read side on a primary and two replicas, and the replicas' addresses."""
+    primary_url, first_url = replicated_database
+    port = urlsplit(second_replica.url).port
+    second_url = primary_url.replace(f":{urlsplit(primary_url).port}/", f":{port}/")
+    await asyncio.to_thread(migrate, primary_url, NAMESPACE, range(8))
+    urls = (first_url, second_url)
+    async with ReadSideUnderTest(primary_url, None, tmp_path, replica_urls=urls) as side:
+        await side.open_account("A-1", 100)
+        await side.apply()
+        for url in urls:
+            await caught_up(side, url)
+        yield side, first_url, second_url
+
+
+async def test_one_of_two_replicas_that_is_late_is_passed_over_for_the_other(  # F20
+    doubly_replicated: tuple[ReadSideUnderTest, str, str],
+) -> None:
+    side, first_url, second_url = doubly_replicated
+    async with setting(second_url, recovery_min_apply_delay="10s"):
+        before = answered_by("replica-1")
+        for number in range(1, 25):
+            token = await side.deposit("A-1", 1)
+            await side.apply()
+            await caught_up(side, first_url)
+            response = await side.client.get("/v1/accounts/A-1", headers={"everfold-position": token})
+            assert response.status_code == 200
+            assert response.json()["balance_cents"] == 100 + number
+        assert answered_by("replica-1") - before >= 12
+
+
+async def test_reads_over_late_paused_and_restarted_replicas_are_never_older_than_asked(  # F20
+    doubly_replicated: tuple[ReadSideUnderTest, str, str], second_replica: RunningServer
+) -> None:
+    side, first_url, second_url = doubly_replicated
+    stop = asyncio.Event()
+
+    async def read(path: str) -> int:
+        token, seen, count = "", 0, 0
+        while not stop.is_set():
+            headers = {"everfold-position": token} if token else {}
+            response = await side.client.get(path, headers=headers)
+            assert response.status_code == 200, response.text
+            found = response.json()
+            cents = found.get("balance_cents", found.get("cents"))
+            if cents is None:
+                cents = found["items"][0]["balance_cents"]
+            assert cents >= seen
+            token, seen, count = response.headers["everfold-position"], cents, count + 1
+            await asyncio.sleep(0)
+        return count
+
+    async def write() -> int:
+        count = 0
+        while not stop.is_set():
+            await side.deposit("A-1", 1)
+            await side.apply()
+            count += 1
+            await asyncio.sleep(0.02)
+        return count
+
+    async with asyncio.TaskGroup() as tasks:
+        readers = [tasks.create_task(read(path)) for path in PATHS]
+        writer = tasks.create_task(write())
+        async with setting(second_url, recovery_min_apply_delay="10s"):
+            await asyncio.sleep(0.5)
+        async with paused(first_url):
+            await asyncio.sleep(0.5)
+            second_replica.kill()
+            await asyncio.sleep(0.5)
+        await asyncio.to_thread(second_replica.start)
+        await asyncio.sleep(0.5)
+        stop.set()
+    assert min(reader.result() for reader in readers) > 10
+    token = await side.deposit("A-1", 0)
+    await side.apply()
+    last = await side.client.get("/v1/accounts/A-1", headers={"everfold-position": token})
+    assert last.json()["balance_cents"] == 100 + writer.result()
+
+
+class SlowWealth(ComputedQuery):
+    """What all accounts hold together, so slowly that a replica's recovery comes in between."""
+
+    route, view, projection, cache_seconds = "slow-wealth", Wealth, AccountBalances, 0
+    sql = """
+        SELECT json_build_object('accounts', count(*), 'cents', coalesce(sum(balance_cents), 0))::text AS doc
+        FROM (SELECT pg_sleep(0.4)) AS slept, {account_balances}.rows WHERE tenant = :tenant
+    """
+
+
+async def conflicts(replica_url: str) -> int:
+    """Return how many statements the replica has cancelled for its recovery's sake in this database."""
+    connection = await asyncpg.connect(replica_url)
+    try:
+        count: Any = await connection.fetchval(
+            "SELECT confl_snapshot + confl_lock + confl_bufferpin FROM pg_stat_database_conflicts "
+            "WHERE datname = current_database()"
+        )
+        return int(count)
+    finally:
+        await connection.close()
+
+
+async def test_a_replica_that_cancels_a_query_for_its_recovery_is_no_error(  # F20
+    replicated: tuple[ReadSideUnderTest, str],
+) -> None:
+    side, replica_url = replicated
+    table = f"{schema_of(NAMESPACE, PROJECTION, 1)}.rows"
+    api = make_query_api(side.api.parts, [*queries_of([DOMAIN]), SlowWealth])
+    before = await conflicts(replica_url)
+    async with (
+        setting(replica_url, max_standby_streaming_delay="0", hot_standby_feedback="off"),
+        side.client_of(api) as client,
+        asyncio.timeout(60),
+    ):
+        expected = 100
+        while await conflicts(replica_url) == before:
+            await caught_up(side, replica_url)
+            for replica in side.api.parts.servers.replicas:
+                replica._rests_until = replica._behind_until = 0.0
+            reading = asyncio.create_task(client.get("/v1/slow-wealth"))
+            await asyncio.sleep(0.1)
+            token = await side.deposit("A-1", 1)
+            await side.apply()
+            await side.pool.execute(f"VACUUM {table}")
+            response = await reading
+            assert response.status_code == 200, response.text
+            assert expected <= response.json()["cents"] <= expected + 1
+            expected += 1
+            fresh = await client.get("/v1/slow-wealth", headers={"everfold-position": token})
+            assert (fresh.status_code, fresh.json()["cents"]) == (200, expected)
+
+
+async def test_who_is_surely_far_enough_is_asked_first_then_the_quickest_and_few_at_all() -> None:
+    servers = Servers(
+        "postgresql://nobody@127.0.0.1:1/x", [f"postgresql://r{n}@127.0.0.1:1/x" for n in range(4)]
+    )
+    place = (PROJECTION, 1, 0)
+    first, second, third, fourth = servers.replicas
+
+    def order(position: int) -> list[Server]:
+        return servers._in_turn(Need({place: position}))
+
+    for seconds, server in enumerate(servers.replicas, 1):
+        server.latency_seconds, server._measured_at = seconds / 1000, asyncio.get_running_loop().time()
+    assert order(5) == [first, second]
+    third.has_reached({place: 7})
+    assert order(5) == [third, first]
+    assert order(8) == [first, second]
+    first.was_behind()
+    assert order(8) == [second, third]
+    first.has_reached({place: 9})
+    assert order(8) == [first, second]
+    second._failed(OSError())
+    assert order(10) == [third, fourth]
+    third.has_reached({place: -1})
+    assert order(0) == [first, fourth]
+    await servers.close()

@@ -10,7 +10,7 @@ from schemas.supply.sites import RegisterSite
 from schemas.supply.stock import ReceiveStock
 
 PLAIN = Tracking(lot=False, expiry=False)
-WORKFLOWS = ("fulfilment", "recall", "expiry")
+WORKFLOWS = ("fulfilment", "approval", "recall", "expiry")
 
 SITE = RegisterSite(site_id="S1", name="Main store", time_zone="Europe/Berlin")
 OTHER_SITE = RegisterSite(site_id="S2", name="Ward", time_zone="Europe/Berlin")

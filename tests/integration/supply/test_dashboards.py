@@ -1,7 +1,9 @@
 """Dashboards add up to what the orders say."""
 
 from collections import Counter, defaultdict
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -62,6 +64,106 @@ async def test_a_time_within_a_day_begins_with_the_next_day(told: Told) -> None:
     assert [row["day"] for row in found] == days[2:]
     found = await told.walk("/v1/dashboards/daily-demand", to=f"{days[1]}T00:00:01Z")
     assert [row["day"] for row in found] == days[:2]
+
+
+@pytest.mark.parametrize("bucket", ["day", "week", "month"])
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"]
+)
+async def test_a_series_counts_each_order_in_its_bucket_of_the_callers_zone(
+    told: Told, bucket: str, zone: str
+) -> None:
+    orders = [orjson.loads(order) for order in (await told.folded(Orders)).values()]
+    ordered = [
+        (datetime.fromisoformat(order["ordered_at"]).astimezone(ZoneInfo(zone)).date(), order)
+        for order in orders
+    ]
+    first, ends = min(day for day, _ in ordered), max(day for day, _ in ordered) + timedelta(days=3)
+    first += timedelta(days=1)
+    given = {"from": f"{first}", "to": f"{ends}", "bucket": bucket, "time_zone": zone}
+    series = (await told.get("/v1/dashboards/demand-series", **given)).json()
+    views.DemandSeries.model_validate_json(orjson.dumps(series))
+    expected: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for day, order in ordered:
+        if first <= day < ends:
+            sums = {
+                "orders": 1,
+                "placed": order["total"]["amount"],
+                "units": sum(line["quantity"] for line in order["lines"]),
+            }
+            expected[order["total"]["currency"], str(begin_of(bucket, day))].update(sums)
+    starts = sorted({str(begin_of(bucket, first + timedelta(days=n))) for n in range((ends - first).days)})
+    for one in series["series"]:
+        assert [point["start"] for point in one["points"]] == starts
+        for point in one["points"]:
+            sums = expected[one["currency"], point["start"]]
+            assert all(point[name] == sums[name] for name in ("orders", "placed", "units")), point
+            assert point["previous"] is None
+    assert {currency for currency, _ in expected} <= {one["currency"] for one in series["series"]}
+
+
+def begin_of(bucket: str, day: date) -> date:
+    match bucket:
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case _:
+            return day
+
+
+async def test_a_series_over_utc_days_is_the_daily_demand_with_its_gaps_filled(told: Told) -> None:
+    days = await told.walk("/v1/dashboards/daily-demand", site_id="S1")
+    first, last = (date.fromisoformat(days[index]["day"]) for index in (0, -1))
+    given = {"from": f"{first}", "to": f"{last + timedelta(days=1)}", "site_id": "S1"}
+    series = (await told.get("/v1/dashboards/demand-series", **given)).json()["series"]
+    there = {(row["day"], row["currency"]): row for row in days}
+    nothing = {"orders": 0, "units": 0, "placed": 0, "net": 0}
+    for one in series:
+        for point in one["points"]:
+            row = there.get((point["start"], one["currency"]), nothing)
+            assert {name: point[name] for name in nothing} == {name: row[name] for name in nothing}
+
+
+async def test_a_series_stands_beside_the_period_before(told: Told) -> None:
+    days = await told.walk("/v1/dashboards/daily-demand")
+    first, last = (date.fromisoformat(days[index]["day"]) for index in (0, -1))
+    length = last - first + timedelta(days=1)
+    middle = first + length
+    given: dict[str, Any] = {"from": f"{middle}", "to": f"{middle + length}"}
+    compared = (await told.get("/v1/dashboards/demand-series", compare="previous", **given)).json()
+    assert compared["previous_from"] == f"{first}"
+    before = {"from": f"{first}", "to": f"{middle}"}
+    earlier = (await told.get("/v1/dashboards/demand-series", **before)).json()
+    sums = {
+        (one["currency"], number): {name: point[name] for name in ("orders", "units", "placed", "net")}
+        for one in earlier["series"]
+        for number, point in enumerate(one["points"])
+    }
+    assert sums
+    for one in compared["series"]:
+        for number, point in enumerate(one["points"]):
+            nothing = {"orders": 0, "units": 0, "placed": 0, "net": 0}
+            assert point["previous"] == sums.get((one["currency"], number), nothing)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"from": "2026-01-01"},
+        {"from": "2026-01-02", "to": "2026-01-02"},
+        {"from": "2020-01-01", "to": "2026-01-01"},
+        {"from": "2026-01-01", "to": "2026-02-01", "time_zone": "Mars/Olympus"},
+        {"from": "2026-01-01", "to": "2026-02-01", "bucket": "hour"},
+    ],
+    ids=str,
+)
+async def test_a_series_without_a_range_or_with_too_many_buckets_is_refused(
+    told: Told, given: dict[str, str]
+) -> None:
+    response = await told.get("/v1/dashboards/demand-series", **given)
+    assert (response.status_code, response.json()["type"]) == (422, "/problems/invalid")
 
 
 async def test_top_items_come_by_net_falling(told: Told) -> None:

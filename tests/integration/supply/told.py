@@ -19,10 +19,10 @@ from infra.documents import DocumentWriter
 from infra.redis import RedisCache
 from infra.settings import Settings, load_settings
 from infra.testing.log import Recorded
-from projectors.app import ReadSide, open_read_side
 from projectors.decoding import Decoder
 from projectors.documents import DocumentQueue
 from projectors.projection import Key, Projection, Stream
+from projectors.read_side import ReadSide, open_read_side
 from query_api.app import query_api
 from schemas.envelope import BEGINNING, Metadata
 from schemas.position import position_of

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from projectors.app import ReadSide, open_read_side
 from projectors.dead_letters import document_of, read_parked, retry, skip
+from projectors.read_side import ReadSide, open_read_side
 from tests.integration.workflows.world import TENANT, World, open_world
 from tests.toy import CloseAccount, Deposited, OpenAccount, Withdrawn
 

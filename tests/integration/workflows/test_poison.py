@@ -1,11 +1,13 @@
 """Reactions that fail, events that nobody knows: held by their key, seen, and let go on. Fault rows F38, F39."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import uuid_utils
 
-from event_store.log import Append, Check, NewEvent
+from event_store.log import Append, Check, Expect, NewEvent
 from schemas.envelope import Metadata
 from tests.integration.workflows.world import TENANT, World, open_world
 from tests.toy import CloseAccount, Deposited, OpenAccount, Withdrawn
@@ -100,28 +102,79 @@ async def test_a_key_let_go_on_too_early_is_held_again(world: World) -> None:
     assert [event.cents for event in await world.events(Deposited)] == [1]
 
 
-async def test_an_event_of_the_future_is_waited_for_and_what_comes_before_it_is_done(world: World) -> None:
+@pytest.mark.parametrize(
+    ("type_", "version", "data"),
+    [
+        ("AccountOpened", 9, b'{"owner":"gift"}'),
+        ("AccountInherited", 1, b'{"owner":"gift"}'),
+        ("AccountOpened", 1, b'{"owner":7}'),
+    ],
+    ids=["version", "type", "bytes"],
+)
+async def test_an_event_of_the_future_is_waited_for_and_what_comes_before_it_is_done(  # F39
+    world: World, type_: str, version: int, data: bytes
+) -> None:
     await world.send(OpenAccount(account_id="A", owner="gift"))
-    partition = await world.partition(TENANT)
-    event = NewEvent(
-        "accounts/B", "01890000-0000-7000-8000-000000000001", "AccountOpened", 9, b'{"owner":"gift"}'
-    )
-    now = (await world.log.head(partition)).recorded_at  # type: ignore[union-attr]  # something was appended
-    metadata = Metadata("t", (), "accounts.open", now, "c").encode()
-    await world.log.append_batch(
-        partition, [Append(TENANT, "accounts/B", [Check("accounts/B", 0)], [event], metadata)]
-    )
+    await append_raw(world, "accounts/B", type_, version, data)
     async with world.workflows():
-        await world.until(lambda: _is_waiting(world))
+        await world.until(lambda: _is_waiting(world, type_))
     assert await world.count(Withdrawn) == 1
     assert await parked(world) == []
 
 
-async def _is_waiting(world: World) -> bool:
+async def test_a_workflow_with_nothing_else_to_do_waits_for_an_event_of_the_future_all_the_same(  # F39
+    world: World,
+) -> None:
+    await append_raw(world, "accounts/B", "AccountInherited", 1, b"{}")
+    async with world.workflows():
+        await world.until(lambda: _is_waiting(world, "AccountInherited"))
+        position = await world.fetch(
+            "SELECT max(position) FROM everfold.checkpoints WHERE consumer = 'concierge' AND partition = $1",
+            await world.partition(TENANT),
+        )
+    assert position in (None, 0)
+
+
+async def test_a_fact_under_its_old_name_is_reacted_to_as_what_it_is_today(world: World) -> None:
+    await append_raw(world, "accounts/A", "AccountOpenedWith", 1, b'{"owner":"gift","cents":5}')
+    async with world.workflows():
+        await world.until_caught_up("concierge")
+    assert [event.cents for event in await world.events(Deposited)] == [100]
+    assert await world.count(Withdrawn) == 1
+
+
+async def test_a_reaction_that_reads_what_nobody_knows_is_held_by_its_key(world: World) -> None:  # F39
+    await world.send(OpenAccount(account_id="A", owner="curious"), OpenAccount(account_id="B", owner="gift"))
+    await append_raw(world, "accounts/A", "AccountFrozen", 1, b"{}")
+    async with world.workflows():
+        await world.until(lambda: _is_parked(world))
+        await world.until(lambda: _is_waiting(world, "AccountFrozen"))
+    (row,) = await parked(world)
+    assert (row["key"], row["event_type"]) == ("accounts/A", "AccountOpened")
+    assert "AccountFrozen" in row["error"]
+    assert await world.count(Withdrawn) == 1
+
+
+async def append_raw(world: World, stream: str, type_: str, version: int, data: bytes) -> None:
+    """Append what another build would have."""
+    partition = await world.partition(TENANT)
+    event = NewEvent(stream, str(uuid_utils.uuid7()), type_, version, data)
+    metadata = Metadata("t", (), "accounts.open", datetime.now(UTC), "c").encode()
+    (outcome,) = await world.log.append_batch(
+        partition, [Append(TENANT, stream, [Check(stream, Expect.ANY)], [event], metadata)]
+    )
+    assert outcome.answer == "appended"
+
+
+async def _is_waiting(world: World, for_what: str) -> bool:
     reason = await world.fetch(
         "SELECT max(waiting_for) FROM everfold.checkpoints WHERE consumer = 'concierge'"
     )
-    return reason is not None and "AccountOpened" in reason
+    return reason is not None and for_what in reason
+
+
+async def _is_parked(world: World) -> bool:
+    return bool(await parked(world))
 
 
 async def _nothing_parked(world: World) -> bool:

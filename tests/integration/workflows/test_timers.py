@@ -160,3 +160,60 @@ async def test_the_clock_of_the_process_does_not_matter(
         "SELECT due_at, clock_timestamp() AS now FROM everfold.scheduled_commands"
     )
     assert timedelta(minutes=55) < row["due_at"] - row["now"] <= timedelta(hours=1)
+
+
+async def test_waiting_for_timers_costs_a_look_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No polling storm: neither far timers nor a stream of events that set some make it look more often."""
+    from command_api.timekeeper import LOOK_SECONDS_MAX, Timekeeper
+
+    turns: list[float] = []
+    turn = Timekeeper._turn
+
+    async def counted(self: Timekeeper) -> float:
+        turns.append(time.monotonic())
+        return await turn(self)
+
+    monkeypatch.setattr(Timekeeper, "_turn", counted)
+    async with world.workflows():
+        await world.send(*opening("late", 1))
+        await world.until_caught_up("concierge")
+        began, before = time.monotonic(), len(turns)
+        for number in range(2, 22):
+            await world.send(*opening("late", number))
+            await world.until_caught_up("concierge")
+        await asyncio.sleep(LOOK_SECONDS_MAX)
+        looked, passed = len(turns) - before, time.monotonic() - began
+    assert await world.fetch(TIMERS) == 21
+    assert looked <= passed / LOOK_SECONDS_MAX + 2
+
+
+async def test_the_next_timers_are_found_by_index(world: World) -> None:
+    """A hundred thousand far timers are not read to find the three that are due."""
+    await world.pool.execute(
+        """
+        INSERT INTO everfold.scheduled_commands (partition, workflow, tenant, key, due_at, try_at, command, fields,
+               idempotency_key, causation_id, correlation_id)
+        SELECT $1, 'concierge', $2, n::text, at, at, 'accounts.close', '{}', n::text, 'c', 'c'
+          FROM generate_series(1, 100000) AS n
+         CROSS JOIN LATERAL (SELECT now() + CASE WHEN n < 4 THEN interval '-1 s' ELSE n * interval '1 s' END) AS t (at)
+        """,
+        await world.partition(TENANT), TENANT,
+    )  # fmt: skip
+    await world.pool.execute("ANALYZE everfold.scheduled_commands")
+    from infra.sql import load_sql
+
+    for name, arguments in (
+        ("due", "0, 'concierge', now(), true, 500"),
+        ("next_due", "'{0}', '{concierge}'"),
+    ):
+        statement = load_sql("command_api", f"sql/{name}.sql", namespace="everfold")
+        async with world.pool.acquire() as connection, connection.transaction():
+            types = "integer, text, timestamptz, boolean, integer" if name == "due" else "integer[], text[]"
+            await connection.execute(f"PREPARE looked ({types}) AS {statement}")
+            plan = await connection.fetch(f"EXPLAIN EXECUTE looked ({arguments})")
+            await connection.execute("DEALLOCATE looked")
+        said = "\n".join(row[0] for row in plan)
+        assert "scheduled_commands_next" in said, said
+        assert "Seq Scan on scheduled_commands" not in said, said

@@ -1,36 +1,36 @@
 -- fill: read tables of one large tenant and a neighbour, with rows as real ones are distributed.
 --
---   {orders} …   the schemas of the projections' tables
+--   {orders} …   the schemas of the projections' tables; each statement fills one table
 --
 -- Caller   tests/plans/supply/test_plans.py
 
 INSERT INTO {orders}.rows (tenant, order_id, status, customer_id, site_id, ordered_at, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
        'O' || lpad(n::text, 8, '0'),
-       CASE WHEN n > 99900 THEN 'placed' WHEN n > 98000 THEN 'confirmed' WHEN n % 50 = 7 THEN 'rejected' ELSE 'delivered' END,
+       CASE WHEN n > 999900 THEN 'placed' WHEN n > 998000 THEN 'confirmed' WHEN n % 50 = 7 THEN 'rejected' ELSE 'delivered' END,
        'C' || n % 997,
        'S' || n % 11,
        timestamptz '2026-01-01T00:00Z' + n / 3 * interval '1 minute',
-       convert_to(repeat('x', 250), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 100000) AS n;
+       convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 1000000) AS n;
 
 INSERT INTO {orders}.items (tenant, item_id, order_id, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
        'I' || CASE line WHEN 1 THEN n % 2003 ELSE 5001 END,
        'O' || lpad(n::text, 8, '0'), '{}'::bytea, n, '\x00'
-  FROM generate_series(1, 100000) AS n, generate_series(1, 2) AS line
+  FROM generate_series(1, 1000000) AS n, generate_series(1, 2) AS line
  WHERE line = 1 OR n % 4 = 1;
 
 INSERT INTO {stock_levels}.rows (tenant, site_id, item_id, available, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       'S' || n % 53, 'I' || lpad((n / 53)::text, 5, '0'), n * 7919 % 100000, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 100000) AS n;
+       'S' || n % 53, 'I' || lpad((n / 53)::text, 5, '0'), n::bigint * 7919 % 100000, convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 1000000) AS n;
 
 INSERT INTO {stock_levels}.lots (tenant, site_id, item_id, lot, expires_on, on_hand, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
        'S' || n % 53, 'I' || lpad((n / 53 % 997)::text, 5, '0'), 'L' || n,
-       CASE WHEN n % 20 > 0 THEN date '2026-01-01' + n * 7919 % 1500 END, n % 4, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 100000) AS n;
+       CASE WHEN n % 20 > 0 THEN date '2026-01-01' + (n::bigint * 7919 % 1500)::integer END, n % 4, convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 1000000) AS n;
 
 INSERT INTO {lot_traces}.rows (tenant, item_id, lot, doc, position, commit_hash)
 SELECT 'demo', 'I' || n % 997, 'L' || n,
@@ -43,15 +43,15 @@ SELECT 'demo', 'HOT', 'LOT',
 
 INSERT INTO {lot_traces}.movements (tenant, item_id, lot, at, doc, position, commit_hash)
 SELECT 'demo', CASE WHEN n % 2 = 0 THEN 'HOT' ELSE 'I' || n % 997 END, CASE WHEN n % 2 = 0 THEN 'LOT' ELSE 'L' || n END,
-       lpad(to_hex(n), 16, '0'), convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
-  FROM generate_series(1, 100000) AS n;
+       lpad(to_hex(n), 16, '0'), convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
+  FROM generate_series(1, 1000000) AS n;
 
 INSERT INTO {lot_traces}.holds (tenant, item_id, recall_id, doc, position, commit_hash)
 SELECT 'demo', 'I' || n % 997, 'R' || n, '{"lots":null,"is_open":false}', n, '\x00'
   FROM generate_series(1, 2000) AS n;
 
 INSERT INTO {items}.rows (tenant, item_id, name, doc, position, commit_hash)
-SELECT 'demo', 'I' || lpad(n::text, 5, '0'), 'Item ' || n, convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+SELECT 'demo', 'I' || lpad(n::text, 5, '0'), 'Item ' || n, convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
   FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {sites}.rows (tenant, site_id, doc, position, commit_hash)
@@ -59,15 +59,21 @@ SELECT 'demo', 'S' || lpad(n::text, 5, '0'), convert_to(repeat('x', 100), 'UTF8'
   FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {recalls}.rows (tenant, recall_id, doc, position, commit_hash)
-SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 200), 'UTF8'), n, '\x00'
+SELECT 'demo', 'R' || lpad(n::text, 5, '0'), convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
   FROM generate_series(1, 10000) AS n;
 
 INSERT INTO {daily_demand}.rows (tenant, day, currency, site_id, item_id, orders, units, placed, net, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       to_char(date '2025-01-01' + n / 210, 'YYYY-MM-DD'), 'EUR', 'S' || n / 30 % 7,
-       CASE WHEN n % 30 = 1 THEN '' ELSE 'I' || lpad((n % 30)::text, 5, '0') END, 3, 10, 1000, 900,
+       to_char(date '2025-01-01' + n / 2100, 'YYYY-MM-DD'), 'EUR', 'S' || n / 300 % 7,
+       CASE WHEN n % 300 = 1 THEN '' ELSE 'I' || lpad((n % 300)::text, 5, '0') END, 3, 10, 1000, 900,
        convert_to(repeat('x', 60), 'UTF8'), n, '\x00'
-  FROM generate_series(0, 104999) AS n;
+  FROM generate_series(0, 1049999) AS n;
+
+INSERT INTO {daily_demand}.quarters (tenant, quarter, currency, site_id, orders, units, placed, net, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
+       to_char(timestamp '2025-01-01' + n / 7 * interval '15 minutes', 'YYYY-MM-DD"T"HH24:MI"Z"'), 'EUR', 'S' || n % 7,
+       3, 10, 1000, 900, convert_to(repeat('x', 60), 'UTF8'), n, '\x00'
+  FROM generate_series(0, 299999) AS n;
 
 INSERT INTO {order_funnel}.rows (tenant, doc, position, commit_hash)
 SELECT 'tenant-' || n, '{}', n, '\x00' FROM generate_series(1, 10000) AS n;

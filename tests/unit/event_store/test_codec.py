@@ -7,13 +7,14 @@ import pytest
 from event_store.codec import Batch
 from event_store.log import Append, Check, IdempotencyKey, NewEvent
 from schemas.errors import BadDefinition
-from tests.contract.log.appends import append, event, key
+from tests.contract.log.appends import append, event, key, tagged, unless
 
 NAMES = (
     "tenants", "streams", "bytes", "upto", "metadata_start", "metadata_octets", "check_append", "check_stream",
     "check_expected", "check_offset", "check_depends", "check_events", "event_check", "event_nth", "event_id",
     "event_type", "event_schema_version", "event_start", "event_octets", "key_append", "key_stream", "key_subject",
-    "key", "key_start", "key_binds", "key_twin", "key_events", "key_offset",
+    "key", "key_start", "key_binds", "key_twin", "key_events", "key_offset", "event_tags", "item_append", "item_stream",
+    "item_after", "item_tags", "item_types", "barred_append", "barred_item", "bars_append", "bars_item",
 )  # fmt: skip
 
 
@@ -41,6 +42,31 @@ def test_a_key_that_appears_twice_points_at_its_twin() -> None:
     sent = arguments(append("a/1", 0, key=key("k")), append("a/2", 0, key=key("k", subject="eve")), append("a/3", 0),
                      append("a/4", 0, key=key("k")))  # fmt: skip
     assert (sent["key_append"], sent["key_twin"]) == ("{1, 2, 4}", "{0, 0, 1}")
+
+
+def test_tags_stand_beside_their_events_and_cost_nothing_where_there_are_none() -> None:
+    plain = arguments(append("a/1", 0, 2))
+    assert (plain["event_tags"], plain["item_append"], plain["barred_append"]) == ("", "{}", "{}")
+    sent = arguments(append("a/1", 0, 2), tagged("a/2", "y", "x", "y"))
+    assert sent["event_tags"] == "\x1f\x1fx\x1ey"
+
+
+def test_an_item_is_barred_by_earlier_events_that_match_it() -> None:
+    sent = arguments(
+        tagged("a/1", "x", "y"),
+        tagged("a/2", "x", tenant="other"),
+        tagged("a/3", "y", conditions=[unless("x"), unless("y", types=["Other"])]),
+        tagged("a/4", "x", conditions=[unless("x", after=7), unless("x", "y", types=["Counted"])]),
+    )
+    assert (sent["item_append"], sent["item_after"]) == ("{3, 3, 4, 4}", "{0, 0, 7, 0}")
+    assert (sent["item_tags"], sent["item_types"]) == ("x\x1fy\x1fx\x1fx\x1ey", "\x1fOther\x1f\x1fCounted")
+    assert (sent["barred_append"], sent["barred_item"]) == ("{3, 4, 4}", "{1, 1, 3}")
+    assert (sent["bars_append"], sent["bars_item"]) == ("{1, 1, 4}", "{1, 3, 1}")
+
+
+def test_events_that_come_after_the_last_condition_bar_nothing() -> None:
+    sent = arguments(append("a/1", 0), tagged("a/2", "x", conditions=[unless("x")]), tagged("a/3", "x"))
+    assert (sent["barred_append"], sent["bars_append"]) == ("{}", "{}")
 
 
 def test_all_bytes_travel_as_one_and_are_found_by_place_and_length() -> None:

@@ -89,6 +89,35 @@ def test_an_unknown_version_ends_what_is_decoded(registry: Registry) -> None:
     assert decoded.held == (2, "a program that can read Deposited version 9")
 
 
+def test_what_was_renamed_or_split_is_folded_as_what_it_is_today(registry: Registry) -> None:
+    page = page_of(
+        [
+            ("a", toy.AccountOpenedWithV1(owner="Ann", cents=7)),
+            ("a", toy.AccountPolished()),
+            ("b", toy.AccountOpenedWithV1(owner="Bob", cents=1)),
+            ("b", toy.AccountShutV1()),
+        ]
+    )
+    decoded = Decoder(registry, [AccountBalances()]).decode(page)
+    assert [one.stream.position for one in decoded.events] == [1, 3, 4]
+    assert decoded.types == {"AccountOpened", "Deposited", "AccountClosed"}
+    folding = Folding(AccountBalances(), complete=True)
+    fold(folding, registry, page)
+    assert folding.rows[at("a")].balance_cents == 7
+    assert folding.rows[at("b")] is None
+
+
+def test_bytes_that_do_not_fit_hold_like_an_unknown_event_and_say_why(registry: Registry) -> None:
+    page = page_of([("a", Deposited(cents=1)), ("a", Deposited(cents=2))])
+    bad = page.events[1]._replace(data=b'{"cents":"many"}')
+    decoded = Decoder(registry, [Movements()]).decode(
+        Page(0, page.after, [page.events[0], bad], page.end, page.commits)
+    )
+    assert [one.stream.position for one in decoded.events] == [1]
+    why = "a program that can read Deposited version 2 (cents: Input should be a valid integer)"
+    assert decoded.held == (2, why)
+
+
 def test_rows_carry_the_last_event_that_changed_them(registry: Registry) -> None:
     folding = Folding(AccountBalances(), complete=True)
     fold(

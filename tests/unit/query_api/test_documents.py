@@ -1,9 +1,24 @@
 """How documents stand in Redis: keys that cannot meet, values that come back, marks that say what counts."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.documents import Document, Kind, Mark, Place, Written, decode, decode_mark, digest_of, encode
+from infra.documents import (
+    COMPRESSED_FROM_BYTES,
+    Document,
+    Kind,
+    Mark,
+    Place,
+    Written,
+    decode,
+    decode_mark,
+    digest_of,
+    encode,
+)
+from query_api.answers import Answer
+from query_api.pages import decode_page, encode_page
 from schemas.envelope import CommitMark
 
 PART = st.text(max_size=20)
@@ -24,6 +39,23 @@ def test_different_rows_never_have_one_key(
 def test_a_value_comes_back(kind: Kind, position: int, commit_hash: bytes, data: bytes) -> None:
     document = decode(encode(kind, CommitMark(position, commit_hash), data))
     assert document == Document(kind, position, commit_hash[:4].hex(), digest_of(data), data)
+
+
+LARGE = st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=30), st.integers(0, 5_000))
+
+
+@given(LARGE, st.booleans())
+def test_large_data_comes_back_and_is_never_kept_larger_than_it_is(data: bytes, is_noise: bool) -> None:
+    data = random.Random(len(data)).randbytes(len(data)) if is_noise else data
+    value = encode(Kind.THERE, CommitMark(1, bytes(32)), data)
+    document = decode(value)
+    assert document is not None
+    assert (document.kind, document.data, document.digest) == (Kind.THERE, data, digest_of(data))
+    assert len(value) <= len(data) + 41
+    if len(data) >= COMPRESSED_FROM_BYTES and not is_noise:
+        assert len(value) < len(data)
+    page = decode_page(encode_page(Answer(data, digest_of(data), 0, "", next_cursor="c")), 7, "0a1b2c3d")
+    assert page == Answer(data, digest_of(data), 7, "0a1b2c3d", is_hit=True, next_cursor="c")
 
 
 @given(st.one_of(st.none(), st.binary(max_size=60)))

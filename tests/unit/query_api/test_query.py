@@ -100,3 +100,14 @@ def test_a_list_without_an_order_is_refused() -> None:
 
         class Heap(ListQuery):
             route, view, projection = "heap", Thing, Things
+
+
+def test_a_lifetime_below_nothing_is_refused_and_none_at_all_keeps_out_of_the_cache() -> None:
+    class Uncached(DocumentQuery):
+        route, view, projection, cache_seconds = "uncached/{site_id}/{thing_id}", Thing, Things, 0
+
+    assert (GetThing.is_cached(), Uncached.is_cached()) == (True, False)
+    with pytest.raises(BadDefinition, match="cache_seconds"):
+
+        class Negative(DocumentQuery):
+            route, view, projection, cache_seconds = "negative/{site_id}/{thing_id}", Thing, Things, -1

@@ -10,6 +10,7 @@ from schemas.errors import BadDefinition, UnknownEvent
 from schemas.messages import Id
 from schemas.registry import Registry
 from tests import toy
+from tests.modules import module
 
 
 class TurnOn(Command, route="lamps/{lamp_id}/turn-on", permission="clerk"):
@@ -50,22 +51,13 @@ def lit_v1(event: LitV1) -> LitV2:
 
 
 @upcast
-def lit_v2(event: LitV2) -> list[Event]:
+def lit_v2(event: LitV2) -> list[Lit]:
     return [Lit(lumens=event.watts * 10), Lit(lumens=1)]
 
 
 @upcast
 def lit_twice(event: LitTwiceV0) -> Lit:
     return Lit(lumens=event.lumens)
-
-
-def module(name: str, *values: object) -> ModuleType:
-    """Return a module that defines these."""
-    made = ModuleType(name)
-    for value in values:
-        value.__module__ = name
-        setattr(made, value.__name__, value)  # type: ignore[attr-defined]  # classes and functions have one
-    return made
 
 
 LAMPS = module(
@@ -140,6 +132,16 @@ def test_an_old_version_needs_an_upcast() -> None:
 
     with pytest.raises(BadDefinition, match="Dimmed version 1"):
         Registry().add("lamps", [module("dimming", Dimmed, DimmedV1)])
+
+
+def test_a_class_that_is_read_as_another_is_of_the_past_and_what_derives_from_it_is_not(
+    registry: Registry,
+) -> None:
+    class Brightened(LitV1):
+        pass
+
+    assert [event.is_past for event in (LitV1, LitV2, Lit, Brightened)] == [True, True, False, False]
+    assert not registry.newest["Lit"].is_past
 
 
 def test_the_toy_domains_stored_events_are_read() -> None:

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+from command_api.outgoing import message_id
 from command_api.requests import Answer, CommandRequest
 from command_api.supply.approval import ApprovalLimits
+from command_api.supply.approval_deadline import Approval
 from command_api.supply.expiry import Expiry
 from command_api.supply.fulfilment import Fulfilment
 from command_api.supply.recall import Recall
@@ -21,7 +23,7 @@ from command_api.workflow_carrier import PipelineCarrier
 from command_api.workflow_rounds import Cause, Fault, Request, Rounds, Take, Timer
 from event_store.log import EventLog
 from infra.testing.log import TENANT, Moment, Recorded
-from schemas import Command, Event
+from schemas import Command, Event, Notice
 from schemas.envelope import Metadata, RecordedEvent
 from schemas.errors import ServiceError
 from schemas.registry import Registry
@@ -62,6 +64,8 @@ class Desk:
     position: int = 0
     notes: dict[str, bytes] = field(default_factory=dict)
     timers: dict[tuple[str, str], Timer] = field(default_factory=dict)
+    told: list[tuple[str, Notice]] = field(default_factory=list)
+    """What was told, with its de-duplication key."""
 
     async def note(self, answers: Sequence[tuple[int, str, bytes]]) -> None:
         """Keep what reactions are told."""
@@ -79,7 +83,7 @@ class Office:
         self.crashes = 0
         self.is_wild = True
         fulfilment = Fulfilment(timedelta(hours=40), ApprovalLimits(APPROVAL_LIMIT))
-        self.desks = [Desk(workflow) for workflow in (fulfilment, Recall(), Expiry())]
+        self.desks = [Desk(workflow) for workflow in (fulfilment, Approval(), Recall(), Expiry())]
 
     async def turn(self) -> None:
         """Let somebody do something."""
@@ -144,6 +148,10 @@ class Office:
             desk.timers.pop(place, None)
             if timer is not None:
                 desk.timers[place] = timer
+        desk.told += [
+            (message_id(desk.workflow.name, one.cause.step_key(one.number)), one.notice)
+            for one in effects.messages
+        ]
         desk.position += len(page)
 
     def _taken(self, recorded: Recorded, position: int) -> Take:

@@ -14,6 +14,7 @@ from infra.testing.log import NOON, Log, Moment
 from schemas import Command, Rejection
 from schemas.errors import NotFound
 from schemas.messages import Money
+from schemas.supply.approvals import EscalateApproval, RemindOfApproval
 from schemas.supply.items import DiscontinueItem, RegisterItem, Tracking
 from schemas.supply.orders import (
     ApproveOrder,
@@ -21,6 +22,7 @@ from schemas.supply.orders import (
     ConfirmOrder,
     DeclineOrder,
     DeliverOrder,
+    LapseApproval,
     LineToPlace,
     MarkOrderRecalled,
     PlaceOrder,
@@ -240,6 +242,14 @@ class Story:
         kind = self.random.choice((ApproveOrder, DeclineOrder))
         return kind(order_id=self.order("awaiting-approval"))
 
+    def nag(self) -> Command:
+        """Let time work on an order that waits."""
+        order_id, decide_by = self.order("awaiting-approval"), self.at + timedelta(days=1)
+        if self.random.random() < 0.2:
+            return LapseApproval(order_id=order_id)
+        kind = self.random.choice((RemindOfApproval, EscalateApproval))
+        return kind(order_id=order_id, decide_by=decide_by)
+
     def turn_down(self) -> Command:
         return RejectOrder(order_id=self.order("placed"), rule="insufficient-stock")
 
@@ -317,6 +327,7 @@ CHAPTERS = (
     Story.mark,
     Story.settle,
     Story.approve,
+    Story.nag,
     Story.turn_down,
     Story.cancel,
     Story.unreserve,

@@ -151,7 +151,7 @@ def test_the_stories_reach_every_event_and_most_rules() -> None:
             story.step()
         types.update(recorded.event.type for recorded in story.log.events)
         rules.update(slug for _, slug in story.refusals)
-    assert set(registry().newest) - set(types) == {"ItemChanged"}
+    assert set(registry().newest) - set(types) == {"ItemChanged", "ReferenceClaimed", "ReferenceReleased"}
     told_elsewhere = {
         "item-discontinued",
         "unknown-site",

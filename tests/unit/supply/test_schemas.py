@@ -175,6 +175,7 @@ VIEWS = {
     "Site": "site_id stream version name time_zone",
     "Recall": "recall_id stream version status class scope reason issued_at closed_at outcome stock orders customers",
     "DailyDemand": "day currency orders units placed net",
+    "DemandSeries": "bucket time_zone from to previous_from series",
     "OrderFunnel": "placed confirmed shipped delivered rejected cancelled returned",
     "TopItem": "item_id name currency orders units placed net",
 }

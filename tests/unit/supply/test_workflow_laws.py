@@ -3,23 +3,39 @@ What the workflows together bring about, whatever people do meanwhile and howeve
 """
 
 import asyncio
+from collections import Counter
 from functools import cache
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from command_api.supply.approval_deadline import Approval
 from command_api.supply.distribution import DistributionState
 from command_api.supply.order_state import OrderState
 from command_api.supply.stock_state import StockState
 from infra.domains import load_domains, load_registry
+from infra.testing.log import TENANT
 from schemas.registry import Registry
-from schemas.supply.orders import ApproveOrder, OrderRecalled
+from schemas.supply.approvals import (
+    ApprovalEscalated,
+    ApprovalEscalation,
+    ApprovalLapsed,
+    ApprovalNeeded,
+    ApprovalReminded,
+    ApprovalReminder,
+)
+from schemas.supply.orders import ApproveOrder, OrderApprovalRequested, OrderRecalled
 from schemas.supply.recalls import RecallIssued
 from schemas.supply.stock import StockShipped
 from tests.unit.supply.ledger import Ledger
 from tests.unit.supply.office import Office
 
-TURNS = 120
+TURNS = 180
+TOLD = {
+    OrderApprovalRequested: ApprovalNeeded,
+    ApprovalReminded: ApprovalReminder,
+    ApprovalEscalated: ApprovalEscalation,
+}
 seeds = st.integers(0, 2**32)
 
 
@@ -142,6 +158,26 @@ def test_no_lot_outlives_its_last_day(seed: int) -> None:
         )
 
 
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_people_are_told_of_each_order_that_waits_once_and_no_order_waits_for_ever(seed: int) -> None:
+    office = at_rest(seed)
+    (desk,) = [desk for desk in office.desks if isinstance(desk.workflow, Approval)]
+    assert len({key for key, _ in desk.told}) == len(desk.told)
+    told = Counter((type(notice), notice.model_dump()["order_id"]) for _, notice in desk.told)
+    happened = Counter(
+        (TOLD[type(recorded.event)], recorded.stream.split("/")[1])
+        for recorded in office.story.log.events
+        if type(recorded.event) in TOLD
+    )
+    assert {place: count for place, count in told.items() if place[0] is not ApprovalLapsed} == happened
+    assert set(happened.values()) <= {1}
+    for stream, order in orders(office).items():
+        lapse = desk.timers.get((TENANT, f"{stream.split('/')[1]}/lapse"))
+        assert (order.status == "awaiting-approval") == (lapse is not None)
+        assert lapse is None or lapse.schedule.at > office.story.at
+
+
 def test_the_stories_are_wild_enough() -> None:
     """Guards the tests above: the process does die, orders do end in every way."""
     offices = [at_rest(seed) for seed in range(20)]
@@ -149,4 +185,5 @@ def test_the_stories_are_wild_enough() -> None:
     ends = {order.status for office in offices for order in orders(office).values()}
     assert ends >= {"confirmed", "rejected", "cancelled", "shipped", "delivered", "awaiting-approval"}
     types = {recorded.event.type for office in offices for recorded in office.story.log.events}
+    assert types >= {"ApprovalReminded", "ApprovalEscalated"}
     assert types >= {"OrderReallocated", "OrderRecalled", "LotExpired", "StockUnreserved", "OrderApproved"}

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from command_api.supply.approvals import Approvals
 from command_api.supply.distribution import Distribution
 from command_api.supply.items import Items
 from command_api.supply.orders import Orders
@@ -19,7 +20,7 @@ from schemas.supply.recalls import IssueRecall, RecalledItem
 from schemas.supply.sites import RegisterSite
 from schemas.supply.stock import ExpireLot, QuarantineStock, ReceiveStock, ReserveStock
 
-SUPPLY = (Sites, Items, Stock, Distribution, Orders, Recalls, References)
+SUPPLY = (Sites, Items, Stock, Distribution, Orders, Approvals, Recalls, References)
 
 EARLY, LATE = date(2026, 3, 31), date(2026, 6, 30)
 EARLY_ENDS = datetime(2026, 3, 31, 22, tzinfo=UTC)
