@@ -39,7 +39,7 @@ up: $(READY) ## starts everything on this machine until Ctrl-C; BROKER=rabbitmq 
 	@exec $(BIN)/everfold up --end-with-parent $(if $(BROKER),--broker $(BROKER))
 
 test: $(READY) ## runs all tests on real services; TESTS=path narrows them, WORKERS=n shares them out
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	@exec $(BIN)/python -m tests -n $(WORKERS) --dist loadgroup $(TESTS)
 
 demo: $(READY) ## pushes orders through the whole system and proves the result; DATA=file MAPPING=name for real ones
 	@exec $(BIN)/everfold demo $(if $(DATA),--data $(DATA)) $(if $(MAPPING),--mapping $(MAPPING))
