@@ -123,9 +123,10 @@ async def run_clients(
     clients: int,
     next_request: Callable[[int, int], Request | None],
     give_up_after_seconds: float = 60.0,
+    pause_seconds: float = 0.0,
 ) -> Ledger:
     """
-    Let so many clients send commands, each its next one after the answer to the last, until there are none.
+    Let so many clients send commands, each its next one after the answer to the last and a pause, until there are none.
 
     `next_request(client, number)` gives a client's next command. A command that was not answered, or with 503 or
     504, is sent again with the same key until it is, for so long at most: then its outcome is unknown.
@@ -138,6 +139,7 @@ async def run_clients(
         while (request := next_request(index, number)) is not None:
             number += 1
             await _until_answered(connection, request, ledger, give_up_after_seconds)
+            await asyncio.sleep(pause_seconds)
         connection.close()
 
     await asyncio.gather(*(client(index) for index in range(clients)))

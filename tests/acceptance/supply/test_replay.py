@@ -18,6 +18,8 @@ from tests.system import caught_up, tool
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
 
 ITEMS = 20
+PAUSE_SECONDS = 0.05
+"""Of each writer, so that every step of a replay meets some writes, and the replay does not have to run after many."""
 READ_SIDE = (
     "applied_by_tenant", "drift_checks", "generations", "lease_members", "leases", "operations", "operator_acts",
     "parked_events", "projections",
@@ -150,7 +152,14 @@ async def test_a_replay_of_everything_is_not_noticed_by_readers_or_writers(syste
         reader.close()
 
     writing = asyncio.create_task(
-        run_clients(host="127.0.0.1", port=port, token=token, clients=4, next_request=next_request)
+        run_clients(
+            host="127.0.0.1",
+            port=port,
+            token=token,
+            clients=4,
+            next_request=next_request,
+            pause_seconds=PAUSE_SECONDS,
+        )
     )
     reading = asyncio.create_task(read())
     try:
