@@ -56,9 +56,9 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
     return given or request.getfixturevalue("embedded_postgres").url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def replica_port(embedded_postgres: PostgresServer, services_folder: Path) -> Iterator[int]:
-    """A streaming replica of the embedded PostgreSQL."""
+    """A streaming replica of the embedded PostgreSQL; as long as it runs, it repeats all that any test does there."""
     with replica_of(embedded_postgres, server_folder(services_folder, "replica")) as replica:
         assert isinstance(replica.server, PostgresServer)
         yield replica.server.port
