@@ -19,6 +19,8 @@ from schemas.errors import MalformedRequest, MethodNotAllowed, NotFound
 Headers = list[tuple[bytes, bytes]]
 WRITE_WHOLE = "everfold.write_whole"
 """In a scope: what writes a status, headers and body at once, or says that it cannot (`infra/serving.py`)."""
+WRITE_PART = "everfold.write_part"
+"""In a scope: what writes a part of an answer that has begun at once, or says that it cannot (`infra/serving.py`)."""
 SEND_REPLY = "everfold.send_reply"
 """In a scope: what sends a complete reply with all that every answer carries (`infra/edge.py`)."""
 ABORT = "everfold.abort"
