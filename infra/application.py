@@ -22,7 +22,10 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI); at once from the declared routes, as long as nothing has been put around them."""
         if self.user_middleware or self.router.routes:
-            for shortcut in (WRITE_WHOLE, WRITE_PART):  # middleware sees the messages that answers are made of
+            for shortcut in (
+                WRITE_WHOLE,
+                WRITE_PART,
+            ):  # middleware sees the messages that answers are made of
                 scope.pop(shortcut, None)
             await super().__call__(scope, receive, send)
         else:
