@@ -188,7 +188,7 @@ class Router:
         node, values = found
         match = node.handlers.get(request.method)
         if match is None:
-            raise MethodNotAllowed(sorted(node.handlers))
+            raise MethodNotAllowed(sorted(name for name in node.handlers if name != WEBSOCKET))
         handler, names = match
         request.parameters = dict(zip(names, values, strict=True))
         return handler

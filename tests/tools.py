@@ -57,7 +57,7 @@ async def run_tool(arguments: Sequence[str], environment: Mapping[str, str], *, 
 def _server() -> str:
     """Start the process that tools are forked off, and return where it listens; it ends with this one."""
     path = Path(tempfile.mkdtemp()) / "tools"
-    command = [sys.executable, "-m", "tests.tools", path]
+    command = [sys.executable, "-m", "tests.tools", str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(process.communicate)  # closes its input, and waits
     assert process.stdout is not None

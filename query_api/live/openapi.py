@@ -18,7 +18,7 @@ EVENT, CHANGE, VIEWS = "LiveEvent", "LiveChange", "LiveViews"
 _REFERENCE = "#/components/schemas/{name}"
 _EXAMPLE = {
     "event": messages.CHANGE,
-    "id": "b3Bh…",
+    "id": "b3Bhcw",
     "data": '{"view":"orders","key":"INV-1","version":2,"position":"p1.3.2a.9f31c2d4.0a1b2c","op":"delete",'
     '"document":null}',
 }

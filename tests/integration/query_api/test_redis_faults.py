@@ -145,7 +145,7 @@ async def test_a_tool_waits_for_a_redis_that_stands_still(valkey: RunningServer)
             assert not done
         finally:
             valkey.process.send_signal(signal.SIGCONT)
-        assert await answers == [[b"1"], 7, 0]
+        assert list(await answers) == [[b"1"], 7, 0]
 
 
 async def test_a_tool_says_what_it_has_tried_in_vain(redis_url: str) -> None:
