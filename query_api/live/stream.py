@@ -161,7 +161,7 @@ class Stream:
         """
         Have a message sent: at once where nothing is before it and the client keeps up, else soon.
 
-        At once is some ten times cheaper than to wake a task, which is what the last of a thousand streams waits for.
+        To wake a task costs far more than to write, and the last of a thousand streams waits for all of them.
         """
         MESSAGES.inc()
         if self._has_sent_all and not self._waiting and self.write_now is not None and self.write_now(frame):
