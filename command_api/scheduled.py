@@ -25,7 +25,7 @@ from command_api.workflow_rounds import Timer
 from command_api.workflow_steps import in_calls, is_told, request_of
 from event_store.checkpoints import Connection
 from infra.failpoints import failpoint
-from infra.sql import load_sql
+from infra.sql import load_sql, storable
 from infra.telemetry import Counter, log
 from schemas import Command
 from schemas.errors import BadDefinition, ServiceError
@@ -146,7 +146,7 @@ def _row(place: tuple[str, str], timer: Timer) -> Row:
 
 
 def _words(error: ServiceError) -> str:
-    return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
+    return storable(f"{type(error).__name__}: {error}")[:ERROR_CHARACTERS_MAX]
 
 
 def _wait(attempts: int) -> timedelta:

@@ -17,7 +17,7 @@ from command_api.workflow import Workflow
 from command_api.workflow_answers import Notes
 from command_api.workflow_rounds import Effects, SetAside, Take
 from event_store.checkpoints import Checkpoint, Connection
-from infra.sql import load_sql
+from infra.sql import load_sql, storable
 from schemas.envelope import CommitMark
 
 ERROR_CHARACTERS_MAX = 2_000
@@ -155,4 +155,4 @@ async def release_mended(
 
 
 def _words(error: Exception | None) -> str | None:
-    return None if error is None else f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX]
+    return None if error is None else storable(f"{type(error).__name__}: {error}")[:ERROR_CHARACTERS_MAX]

@@ -9,7 +9,7 @@ route of FastAPI's does; a team adds routes, middleware and dependencies of its 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.http import WRITE_WHOLE
+from infra.http import WRITE_PART, WRITE_WHOLE
 
 
 class Application(FastAPI):
@@ -22,7 +22,11 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI); at once from the declared routes, as long as nothing has been put around them."""
         if self.user_middleware or self.router.routes:
-            scope.pop(WRITE_WHOLE, None)  # middleware sees the messages that answers are made of
+            for shortcut in (
+                WRITE_WHOLE,
+                WRITE_PART,
+            ):  # middleware sees the messages that answers are made of
+                scope.pop(shortcut, None)
             await super().__call__(scope, receive, send)
         else:
             await self.router.default(scope, receive, send)

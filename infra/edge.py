@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.http import SEND_REPLY, WRITE_WHOLE, ClientGone, Headers, Reply
+from infra.http import SEND_REPLY, WRITE_PART, WRITE_WHOLE, ClientGone, Headers, Reply
 from infra.problems import encode_problem, problem_headers
 from infra.telemetry import Counter, Histogram, log, span, trace_of
 from schemas.errors import HeadersTooLarge, MalformedRequest, Overloaded, ServiceError, UriTooLong
@@ -88,9 +88,9 @@ class Edge:
                 exchange.status = 499
             except Exception as error:
                 await exchange.fail(error)
-        scope.pop(
-            SEND_REPLY, None
-        )  # or the two would refer to each other, and wait for the garbage collector
+        # Or these and the scope would refer to each other, and wait for the garbage collector.
+        scope.pop(SEND_REPLY, None)
+        scope.pop(WRITE_PART, None)
         self._count(scope["method"], exchange)
 
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,6 +19,8 @@ from schemas.errors import MalformedRequest, MethodNotAllowed, NotFound
 Headers = list[tuple[bytes, bytes]]
 WRITE_WHOLE = "everfold.write_whole"
 """In a scope: what writes a status, headers and body at once, or says that it cannot (`infra/serving.py`)."""
+WRITE_PART = "everfold.write_part"
+"""In a scope: what writes a part of an answer that has begun at once, or says that it cannot (`infra/serving.py`)."""
 SEND_REPLY = "everfold.send_reply"
 """In a scope: what sends a complete reply with all that every answer carries (`infra/edge.py`)."""
 ABORT = "everfold.abort"
@@ -186,7 +188,7 @@ class Router:
         node, values = found
         match = node.handlers.get(request.method)
         if match is None:
-            raise MethodNotAllowed(sorted(node.handlers))
+            raise MethodNotAllowed(sorted(name for name in node.handlers if name != WEBSOCKET))
         handler, names = match
         request.parameters = dict(zip(names, values, strict=True))
         return handler

@@ -29,7 +29,6 @@ CONNECTIONS_MAX = 16
 FAILURES_MAX = 3
 SCANNED_TOGETHER = 1_000
 OPEN_SECONDS = 1.0
-
 FAILURES = Counter("everfold_redis_failures_total", "Calls to Redis that failed or timed out")
 Clock = Callable[[], float]
 Answer = TypeVar("Answer")
@@ -40,6 +39,10 @@ class CacheAway(Unavailable):
     """Redis does not answer in time."""
 
     problem: str = ""
+
+    def detail(self) -> str:
+        """Return what is known of why."""
+        return f"{self.title().rstrip('.')}: {self.problem}." if self.problem else self.title()
 
 
 class Breaker:
@@ -229,8 +232,11 @@ class RedisCache(AbstractAsyncContextManager["RedisCache"]):
         except (RedisError, OSError, TimeoutError) as error:
             FAILURES.inc()
             self.breaker.failed()
+            problem = str(error) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                problem = f"no reply to {name} within {self._timeout_seconds:g} s"
             if self.breaker.is_open:
-                log.warning("redis is away", command=name, error=str(error) or type(error).__name__)
-            raise CacheAway(str(error) or type(error).__name__) from error
+                log.warning("redis is away", command=name, error=problem)
+            raise CacheAway(problem) from error
         self.breaker.succeeded()
         return answer

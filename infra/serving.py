@@ -21,7 +21,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from infra.application import Application
 from infra.edge import Edge
 from infra.garbage import collect_seldom
-from infra.http import ABORT, WRITE_WHOLE, Headers
+from infra.http import ABORT, WRITE_PART, WRITE_WHOLE, Headers
 from infra.problems import encode_problem
 from infra.telemetry import log
 from schemas.errors import BadDefinition, HeadersTooLarge, MalformedRequest, ServiceError
@@ -90,7 +90,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is not None and cycle.transport is self.transport:
             cycle.scope[WRITE_WHOLE] = partial(_write_whole, cycle, self.transport)
             cycle.scope[ABORT] = self.transport.abort
-            cycle.transport = _Corked(self.loop, self.transport)
+            corked = cycle.transport = _Corked(self.loop, self.transport)
+            cycle.scope[WRITE_PART] = partial(_write_part, cycle, corked)
 
     def on_message_complete(self) -> None:
         """Wait for nothing more: how long the answer takes is our own affair."""
@@ -149,6 +150,11 @@ class _Corked:
             held, self._held = self._held, None
             self._transport.write(held + data)
 
+    def write_now(self, data: bytes) -> None:
+        """Send what is kept, and more."""
+        held, self._held = self._held, None
+        self._transport.write(data if held is None else held + data)
+
     def _flush(self) -> None:
         held, self._held = self._held, None
         if held is not None and not self._transport.is_closing():
@@ -185,6 +191,14 @@ def _write_whole(
     cycle.message_event.set()
     transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
     cycle.on_response()
+    return True
+
+
+def _write_part(cycle: RequestResponseCycle, corked: _Corked, data: bytes) -> bool:
+    """Write a part of an answer at once; False where it takes a message: it has not begun, or the client is slow."""
+    if not cycle.response_started or cycle.response_complete or cycle.disconnected or cycle.flow.write_paused:
+        return False
+    corked.write_now(b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data)
     return True
 
 

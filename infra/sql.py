@@ -31,3 +31,8 @@ def load_sql(package: str, file: str, **names: str) -> str:
             )
         text = text.replace("{" + placeholder + "}", name)
     return text
+
+
+def storable(text: str) -> str:
+    """Return a text, such as an error's, with what PostgreSQL takes in none written out: NUL, halves of pairs."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -25,7 +25,7 @@ from event_store.erasures import Erasure, Erasures, scrub_errors, write_down
 from event_store.failures import NO_REPLY
 from infra.documents import DocumentWriter, Place
 from infra.failpoints import failpoint
-from infra.redis import RedisCache
+from infra.patient_redis import PatientRedis
 from projectors.read_side import ReadSide
 from projectors.scrub import Scrubbed, Traces, fence_workflows, find_traces, places_in, scrub_rows
 from projectors.scrub import generations_of as all_generations
@@ -139,7 +139,7 @@ class Office:
         await asyncio.sleep(after_seconds)
         documents = 0
         live = await self.side.generations.live()
-        async with RedisCache(url.get_secret_value()) as redis:
+        async with PatientRedis(url.get_secret_value()) as redis:
             writer = DocumentWriter(redis, namespace)
             heads = await self.side.log.heads()
             for generation, kind, _ in await all_generations(self.side):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from infra.sql import storable
 from projectors.decoding import Decoded
 from projectors.projection import Key, Projection, Stream
 from schemas import Event
@@ -201,4 +202,4 @@ def describe(error: BaseException) -> str:
     """Return an error in a line, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"[:ERROR_CHARACTERS_MAX]
+    return storable(f"{type(error).__name__}: {error}{where}")[:ERROR_CHARACTERS_MAX]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.auth import Authenticator, Principal
-from infra.http import Reply, Request
+from infra.http import SEND_REPLY, Reply, Request
 from infra.telemetry import Counter, Histogram, span
 from query_api.answers import Answer, Asked, Reader
 from query_api.applied import ReadSide
@@ -53,8 +53,10 @@ class NotModified(Reply):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it (ASGI)."""
-        await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
-        await send({"type": "http.response.body", "body": b""})
+        send_reply = scope.get(SEND_REPLY)
+        if send_reply is None or not send_reply(self.status, self.headers, b""):
+            await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
+            await send({"type": "http.response.body", "body": b""})
 
 
 class PastReader(Protocol):

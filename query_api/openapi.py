@@ -12,7 +12,7 @@ from infra.openapi import POSITION_HEADER, Document, document, example_of, probl
 from infra.problems import ProblemTypes
 from query_api.exports.export import can_be_exported
 from query_api.exports.formats import CSV, PARQUET
-from query_api.live.openapi import live_paths
+from query_api.live.openapi import live_paths, live_schemas
 from query_api.live.subscription import live_views
 from query_api.parameters import Parameters
 from query_api.query import ComputedQuery, DocumentQuery, ListQuery, Query
@@ -69,7 +69,9 @@ def openapi_of(queries: Sequence[Described], problems: ProblemTypes) -> Document
         operation = _operation(query, parameters, api["components"]["schemas"], responses)
         api["paths"][f"/v1/{query.route}"] = {"get": operation}
     api["paths"]["/v1/status"] = {"get": _status(responses)}
-    api["paths"] |= live_paths(live_views(query for query, _ in queries), responses)
+    followed = live_views(query for query, _ in queries)
+    api["paths"] |= live_paths(followed, responses)
+    api["components"]["schemas"] |= live_schemas(followed)
     api["paths"] |= _operations(
         api["components"]["schemas"], problem_responses((*STATUSES, 409, 413, 415), problems)
     )

@@ -7,6 +7,7 @@ flushed Redis revives nothing. The positions stand in Redis like documents, and 
 where they are true.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from query_api.tables import Generations, Tables
 from query_api.turns import Loaded, load_in_turn
 from schemas.envelope import CommitMark
 
+GUESSES_MAX = 4_096
 PAGE_FORMAT = 2
 """Part of every page's key, so that a program meets only pages that it can read."""
 _PLAIN, _PACKED = b"d", b"z"
@@ -72,6 +74,9 @@ class PageReader:
         self._cursors = cursors
         self._flights: Flights[Answer] = Flights()
         self._statements: dict[Any, Statement] = {}
+        self._guesses: OrderedDict[str, str] = OrderedDict()
+        """The key of each question's last page: most likely that of its next, so it is asked for together with all
+        that says whether it is."""
         self._signature = _signature(query)
 
     async def read(self, asked: Asked, at_least: int) -> Answer:
@@ -115,8 +120,9 @@ class PageReader:
         keys: list[str] = []
         for place in places:
             keys += place.mark(asked.partition), place.last_applied(asked.tenant)
+        guess = self._guesses.get(question.digest, "")
         try:
-            values = await cache.get(keys)
+            *values, page = await cache.get([*keys, guess or keys[0]])
             tenant_positions, reflected = [], []
             for place, mark_value, value in zip(places, values[::2], values[1::2], strict=True):
                 mark, last = mark_of(mark_value), decode(value)
@@ -128,12 +134,20 @@ class PageReader:
                     return None
                 reflected.append(known)
                 tenant_positions.append(int(last.data))
-            (page,) = await cache.get([self._page_key(question, era, generations, tenant_positions)])
+            key = self._page_key(question, era, generations, tenant_positions)
+            if key != guess:
+                (page,) = await cache.get([key])
+                self._guess(question, key)
         except CacheAway:
             return None
         if page is None:
             return None
         return decode_page(page, *min(reflected))
+
+    def _guess(self, question: Question, key: str) -> None:
+        self._guesses[question.digest] = key
+        if len(self._guesses) > GUESSES_MAX:
+            self._guesses.popitem(last=False)
 
     def _page_key(
         self, question: Question, era: str, generations: Generations, tenant_positions: Sequence[int]

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from infra.roles import command_line
 from infra.settings import Settings
 from infra.system import RunningSystem
+from tests.tools import run_tool
 
-TOOL_SECONDS_MAX = 120.0
+TOOL_SECONDS_MAX = 120
 
 
 def settings_for(folder: Path, *, broker_url: str = "log", **more: Any) -> Settings:
@@ -32,18 +32,8 @@ def settings_for(folder: Path, *, broker_url: str = "log", **more: Any) -> Setti
 
 async def tool(system: RunningSystem, *arguments: str) -> tuple[int, str, str]:
     """Run a command of the command line against a system: its exit status, output and error output."""
-    process = await asyncio.create_subprocess_exec(
-        *command_line(*arguments),
-        env={**os.environ, **system.environment()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), TOOL_SECONDS_MAX)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode or 0, out.decode(), err.decode()
+    environment = {**os.environ, **system.environment()}
+    return await run_tool(arguments, environment, seconds_max=TOOL_SECONDS_MAX)
 
 
 async def facts(system: RunningSystem, *arguments: str) -> tuple[int, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.auth import Authenticator, Principal
-from infra.http import ABORT, Reply, Request, Router, json_reply
+from infra.http import ABORT, WRITE_PART, Reply, Request, Router, json_reply
 from infra.telemetry import log
 from query_api.applied import ReadSide
 from query_api.freshness import History
@@ -174,7 +174,13 @@ class ServerSent:
 
         with self.hub.place(opening.admitted.principal, opening.tenant):
             stream = Stream(
-                self.hub, opening.watched, as_server_sent, write, opening.admitted.expires, opening.at_least
+                self.hub,
+                opening.watched,
+                as_server_sent,
+                write,
+                opening.admitted.expires,
+                opening.at_least,
+                scope.get(WRITE_PART),
             )
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await write([RETRY])

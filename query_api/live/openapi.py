@@ -1,18 +1,27 @@
 """
 Live streams in the query API's OpenAPI document.
+
+OpenAPI 3.1 has no word for a stream of things, so its `schema` is that of one event, as clients' event sources hand it
+on: that is how tools read it which look into streams at all. What an event's `data` holds is said by its content's
+schema.
 """
 
 from collections.abc import Mapping
 
 from infra.openapi import Document
+from query_api.live import messages
 from query_api.live.subscription import filter_names
 from query_api.live.tickets import TICKET_SECONDS
 from query_api.query import ListQuery
 
-_EXAMPLE = (
-    'event: snapshot\ndata: {"view":"orders","key":"INV-1","version":2,"position":"p1.3.2a.9f31c2d4.0a1b2c","op":"put",'
-    '"document":{"order_id":"INV-1"}}\n\nevent: snapshot-end\nid: b3Bh…\ndata: {"views":["orders"]}\n\n'
-)
+EVENT, CHANGE, VIEWS = "LiveEvent", "LiveChange", "LiveViews"
+_REFERENCE = "#/components/schemas/{name}"
+_EXAMPLE = {
+    "event": messages.CHANGE,
+    "id": "b3Bhcw",
+    "data": '{"view":"orders","key":"INV-1","version":2,"position":"p1.3.2a.9f31c2d4.0a1b2c","op":"delete",'
+    '"document":null}',
+}
 _ABOUT = (
     "First the documents that match (`event: snapshot`), then `snapshot-end`, then changes (`event: change`): the "
     "latest document, or `op: delete` where there is none any more or it matches no more. `event: reset` says that the "
@@ -32,8 +41,8 @@ def live_paths(views: Mapping[str, type[ListQuery]], responses: Document) -> Doc
         "parameters": parameters,
         "responses": {
             "200": {
-                "description": "The stream.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+                "description": "The stream; the schema is that of one event.",
+                "content": {"text/event-stream": {"schema": _refer(EVENT), "example": _EXAMPLE}},
             }
         }
         | responses,
@@ -73,6 +82,75 @@ def live_paths(views: Mapping[str, type[ListQuery]], responses: Document) -> Doc
         "/v1/live/ws": {"get": socket},
         "/v1/live/tickets": {"post": ticket},
     }
+
+
+def live_schemas(views: Mapping[str, type[ListQuery]]) -> Document:
+    """Return the schemas that the paths refer to; those of the views' documents are among the others."""
+    told: list[Document] = [
+        {
+            "properties": {
+                "view": {"const": name},
+                "op": {"const": "put"},
+                "document": _refer(query.view.__name__),
+            }
+        }
+        for name, query in sorted(views.items())
+    ]
+    told.append({"properties": {"op": {"const": "delete"}, "document": {"type": "null"}}})
+    return {
+        EVENT: {
+            "description": "An event of a live stream.",
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"type": "string"},
+                "id": {"type": "string", "description": "Opaque: what a stream goes on after."},
+                "data": {"type": "string"},
+            },
+            "oneOf": [
+                _event_with(CHANGE, messages.SNAPSHOT, messages.CHANGE),
+                _event_with(VIEWS, messages.SNAPSHOT_END, messages.RESET),
+            ],
+        },
+        CHANGE: {
+            "description": "What has become of a document.",
+            "type": "object",
+            "required": ["view", "key", "version", "position", "op", "document"],
+            "properties": {
+                "view": {"type": "string", "enum": sorted(views)},
+                "key": {"type": "string", "description": "Its ids as they stand in a path."},
+                "version": {
+                    "type": ["integer", "null"],
+                    "description": "Of the stream that it is made from.",
+                },
+                "position": {"type": "string", "maxLength": 128, "description": "What it reflects."},
+                "op": {"type": "string", "enum": ["put", "delete"]},
+                "document": {"type": ["object", "null"]},
+            },
+            "oneOf": told,
+        },
+        VIEWS: {
+            "description": "Which views an event is about.",
+            "type": "object",
+            "required": ["views"],
+            "properties": {
+                "views": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "string", "enum": sorted(views)},
+                }
+            },
+        },
+    }
+
+
+def _event_with(data: str, *events: str) -> Document:
+    content = {"contentMediaType": "application/json", "contentSchema": _refer(data)}
+    return {"properties": {"event": {"enum": [*events]}, "data": content}}
+
+
+def _refer(name: str) -> Document:
+    return {"$ref": _REFERENCE.format(name=name)}
 
 
 def _views(views: Mapping[str, object]) -> Document:

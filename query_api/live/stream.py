@@ -35,6 +35,8 @@ DROPPED = Counter("everfold_live_dropped_total", "Live streams that were ended b
 MESSAGES = Counter("everfold_live_messages_total", "Messages put on live streams")
 
 Write = Callable[[Sequence[bytes]], Awaitable[None]]
+WriteNow = Callable[[bytes], bool]
+"""Writes without waiting, or says that it cannot."""
 
 
 class TooSlow(Exception):
@@ -101,19 +103,25 @@ class Part:
         """Take a message on."""
         stream = self.stream
         ahead = tuple(self.told.ahead.items()) if self.told.ahead else ()
-        mark_bytes = frames.get((None, number, ahead))
-        if mark_bytes is None:
-            text = stream.hub.marks.text(self.watched, self.told, message.position, message.at_key)
-            mark_bytes = frames[None, number, ahead] = text.encode()
-        self.mark = mark_bytes.decode()
         if len(stream.parts) > 1 or self.told_as != messages.CHANGE:
+            self.mark = self._mark(number, ahead, message, frames)
             stream.put(stream.encode(self.told_as, stream.mark_for(self.told_as), message.data))
             return
+        self.mark = ""
         frame = frames.get((stream.encode, number, ahead))
         if frame is None:
-            frame = stream.encode(messages.CHANGE, self.mark, message.data)
-            frames[stream.encode, number, ahead] = frame
+            mark = self._mark(number, ahead, message, frames)
+            frame = frames[stream.encode, number, ahead] = stream.encode(messages.CHANGE, mark, message.data)
         stream.put(frame)
+
+    def _mark(
+        self, number: int, ahead: tuple[tuple[str, int], ...], message: Outgoing, frames: Frames
+    ) -> str:
+        found = frames.get((None, number, ahead))
+        if found is None:
+            text = self.stream.hub.marks.text(self.watched, self.told, message.position, message.at_key)
+            found = frames[None, number, ahead] = text.encode()
+        return found.decode()
 
     def begin_anew(self) -> None:
         """What was told is of another life of the rows."""
@@ -134,12 +142,15 @@ class Stream:
     """By the wall's clock, when the token does."""
     at_least: int = 0
     """The position that the first snapshots reflect at least."""
+    write_now: WriteNow | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     parts: list[Part] = field(default_factory=list)
     anew: set[str] = field(default_factory=set)
     ending: str = ""
     _waiting: deque[bytes] = field(default_factory=deque)
     _bytes: int = 0
+    _has_sent_all: bool = False
+    """Its task waits for something to send."""
 
     @property
     def is_full(self) -> bool:
@@ -147,8 +158,14 @@ class Stream:
         return self._bytes >= WAITING_BYTES_MAX
 
     def put(self, frame: bytes) -> None:
-        """Have a message sent soon."""
+        """
+        Have a message sent: at once where nothing is before it and the client keeps up, else soon.
+
+        To wake a task costs far more than to write, and the last of a thousand streams waits for all of them.
+        """
         MESSAGES.inc()
+        if self._has_sent_all and not self._waiting and self.write_now is not None and self.write_now(frame):
+            return
         self._bytes += len(frame)
         self._waiting.append(frame)
         self.wake.set()
@@ -352,14 +369,21 @@ class Stream:
             return
         self.wake.clear()
         seconds = max(min(HEARTBEAT_SECONDS, self.expires - time.time()), 0)
-        try:
-            async with asyncio.timeout(seconds):
-                await self.wake.wait()
-        except TimeoutError:
+        if not await self._woken(seconds):
             self._check()
             for part in self.parts:
                 part.mark = ""
             await self._send(messages.HEARTBEAT, self.mark(), b"{}")
+
+    async def _woken(self, seconds: float) -> bool:
+        self._has_sent_all = True
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.wake.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._has_sent_all = False
 
     async def _flush(self) -> None:
         """Send what waits."""

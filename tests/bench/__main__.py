@@ -28,7 +28,7 @@ from infra.embedded.server import running
 from infra.embedded.valkey import ValkeyServer
 from infra.garbage import collect_seldom
 from infra.telemetry import start_telemetry
-from tests.bench import append, commands, feed, live, log_features, queries
+from tests.bench import append, commands, feed, live, log_features, queries, traces
 
 RESULTS = Path("bench/results.json")
 PEERS = Path(".venv/peers/bin/python")
@@ -142,6 +142,15 @@ def query_lines(url: str, redis_url: str, rounds: int) -> Iterator[Line]:
         yield Line(line.name, "requests/s", rate, other, line.aim, good, "every answer good", p99, share)
 
 
+def trace_lines(url: str) -> Iterator[Line]:
+    """The trace of a lot that went everywhere."""
+    found = asyncio.run(traces.measure(url))
+    name = f"a page of a lot's {traces.MOVEMENTS:,} movements, out of PostgreSQL"
+    check = f"{len(found.seconds)} pages, each movement once"
+    p50, p99 = found.percentile_ms(0.5), found.percentile_ms(0.99)
+    yield Line(name, "ms", p50, None, "p99 ≤ 50 ms", found.is_whole, check, p99)
+
+
 def live_lines(url: str) -> Iterator[Line]:
     """Live streams: how soon the last of many is told, and what idle ones take."""
     live.allow_files()
@@ -189,6 +198,7 @@ def main() -> int:
         lines += feature_lines(postgres_url, rounds)
         lines += feed_lines(postgres_url, rounds)
         lines += query_lines(postgres_url, redis_url, rounds)
+        lines += trace_lines(postgres_url)
         lines += live_lines(postgres_url)
     show(lines)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -161,6 +161,46 @@ async def test_a_value_that_the_database_refuses_parks_its_row_alone(  # F38
         assert [one["position"] for one in await read_parked(side, TENANT)] == [1]
 
 
+async def test_an_error_that_cannot_be_written_down_as_it_is_parks_its_row_all_the_same(  # F38
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = AccountBalances.moved
+
+    def moved(self: AccountBalances, row: Any, event: Any, stream: Any) -> Any:
+        if stream.ids == ("bad",):
+            raise ValueError("a\0b\ud800")
+        return honest(self, row, event, stream)
+
+    monkeypatch.setattr(AccountBalances, "moved", moved)
+    async with read_side(store_url) as side, running_projector(side):
+        await append(side.log, "bad", Deposited(cents=1))
+        await caught_up(side, await append(side.log, "good", Deposited(cents=2)))
+        assert await balances(side) == {"good": 2}
+        (parked,) = await read_parked(side, TENANT)
+        assert r"ValueError: a\x00b\ud800 (test_trouble.py" in parked["error"]
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [rb'"a\u0000b"', b'"a\x00b"', rb'"\ud800"', b'"\xff"', b"9" * 5_000, b"[" * 5_000 + b"]" * 5_000],
+    ids=range(6),
+)
+async def test_what_is_no_event_of_its_type_is_held_like_one_of_the_future_and_said(  # F38 S24
+    store_url: str, owner: bytes
+) -> None:
+    async with read_side(store_url) as side, running_projector(side):
+        await caught_up(side, await append(side.log, "a", Deposited(cents=1)))
+        await _append_raw(side, "bad", "AccountOpened", 1, b'{"owner":%b}' % owner)
+        await append(side.log, "b", Deposited(cents=2))
+
+        async def waits() -> bool:
+            status = await read_status(side.log, side.pool, "everfold", uses_broker=False)
+            return "AccountOpened version 1" in (status["projections"][0]["waiting_for"] or "")
+
+        await eventually(waits)
+        assert await balances(side) == {"a": 1}
+
+
 async def test_an_event_of_the_future_holds_the_projection_and_is_never_skipped(
     store_url: str,
 ) -> None:  # F39

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.query_api.readside import ReadSideUnderTest
+from tests.integration.query_api.live import served
+from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
+from tests.load import Connection
 
 
 def problem(response: Any) -> tuple[int, str]:
@@ -124,3 +126,21 @@ async def test_a_read_side_that_is_away_is_said_so_and_comes_back(side: ReadSide
     assert ready.status_code == 503
     assert (await side.client.get("/v1/accounts/A-1")).status_code == 200
     assert (await side.client.get("/livez")).status_code == 200
+
+
+async def test_an_answer_that_is_not_modified_has_no_body_and_its_connection_goes_on(
+    side: ReadSideUnderTest,
+) -> None:
+    await side.open_account("A-1")
+    await side.apply()
+    async with served(side.api) as url:
+        connection = Connection("127.0.0.1", int(url.rpartition(":")[2]), side.token(TENANT, ["viewer"]))
+        first = await connection.request("GET", "/v1/accounts/A-1")
+        known = {"if-none-match": first.headers["etag"]}
+        second = await connection.request("GET", "/v1/accounts/A-1", headers=known)
+        third = await connection.request("GET", "/v1/accounts/A-1")
+        connection.close()
+    assert (first.status, second.status, third.status) == (200, 304, 200)
+    assert {"content-length", "transfer-encoding"}.isdisjoint(second.headers)
+    assert second.headers["everfold-position"] == first.headers["everfold-position"]
+    assert third.body == first.body

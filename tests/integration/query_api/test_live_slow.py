@@ -1,21 +1,31 @@
 """F49: clients that do not keep up cost the others nothing, and miss nothing themselves."""
 
 import asyncio
+import os
 import re
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
 
+from infra.auth import issue_development_token
 from tests.integration.query_api.live import Transcript, served, stream
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
 
 ACCOUNTS = 150
-NEVER_READ, READERS, ROUNDS = 20, 2, 12
+NEVER_READ, READERS, ROUNDS = 500, 2, 12
+SUBJECTS = 5
 SMALL = 4_096
+GROWTH_BYTES_MAX = 100_000_000
+"""Of this process, clients and all; what was sent to those who never read, and is not theirs alone, is 200 MB."""
+
+
+def memory_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_streams() -> float:
@@ -60,8 +70,11 @@ async def test_f49_who_never_reads_is_dropped_and_others_are_told_meanwhile(
     for number in range(ACCOUNTS):
         await side.open_account(f"A{number}")
     await side.apply(to_cache=False)
-    token = side.token(TENANT, ["viewer"])
-    before = open_streams()
+    token, *tokens = (
+        issue_development_token(side.settings, tenant=TENANT, roles=["viewer"], subject=f"s{number}")
+        for number in range(SUBJECTS + 1)
+    )
+    before, memory = open_streams(), memory_bytes()
     async with (
         served(side.api, send_buffer=SMALL) as url,
         stream(url, token) as one,
@@ -69,13 +82,16 @@ async def test_f49_who_never_reads_is_dropped_and_others_are_told_meanwhile(
     ):
         for reader in (one, two):
             await reader.until("snapshot-end")
-        lazy = await asyncio.to_thread(lambda: [never_reading(url, token) for _ in range(NEVER_READ)])
+        lazy = await asyncio.to_thread(
+            lambda: [never_reading(url, tokens[number % SUBJECTS]) for number in range(NEVER_READ)]
+        )
         async with asyncio.timeout(30):
             while open_streams() < before + NEVER_READ + READERS:
                 await asyncio.sleep(0.05)
         for number in range(1, ROUNDS + 1):
             await deposit_everywhere(side)
             assert await read_round([one, two], 100 + number) < 10
+            assert memory_bytes() - memory < GROWTH_BYTES_MAX
         async with asyncio.timeout(30):
             while open_streams() > before + READERS:
                 await asyncio.sleep(0.05)

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import re
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +16,7 @@ import redis
 from infra.embedded.ports import free_port
 from infra.embedded.server import RunningServer, running
 from infra.embedded.valkey import ValkeyServer
+from infra.patient_redis import PatientRedis
 from infra.redis import TIMEOUT_SECONDS, Breaker, CacheAway, RedisCache
 from query_api.cache import Cache
 from tests.chaos.cancelled_calls import cancelled_on_postgres, cancelled_on_redis, proxy
@@ -128,6 +131,33 @@ async def test_reads_go_on_after_redis_came_back(valkey: RunningServer) -> None:
                     break
                 except CacheAway:
                     await asyncio.sleep(0.05)
+
+
+async def test_a_tool_waits_for_a_redis_that_stands_still(valkey: RunningServer) -> None:
+    async with PatientRedis(valkey.url, try_seconds_max=0.2) as patient:
+        await patient.put("a", b"1", seconds=60)
+        valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            answers = asyncio.gather(
+                patient.get_many(["a"]), patient.run("return 7", [], []), patient.delete_matching("b*")
+            )
+            done, _ = await asyncio.wait([answers], timeout=1)
+            assert not done
+        finally:
+            valkey.process.send_signal(signal.SIGCONT)
+        assert list(await answers) == [[b"1"], 7, 0]
+
+
+async def test_a_tool_says_what_it_has_tried_in_vain(redis_url: str) -> None:
+    async with (
+        proxy(redis_url, swallows=True) as hanging,
+        PatientRedis(hanging, try_seconds_max=0.1, call_seconds_max=0.5) as patient,
+    ):
+        with pytest.raises(CacheAway) as raised:
+            await patient.get_many(["a"])
+    said = r"Redis does not answer in time: .*; tried \d+ times\."
+    assert re.fullmatch(said, str(raised.value)), str(raised.value)
+    assert "TimeoutError" not in str(raised.value)
 
 
 async def test_the_breaker_lets_one_call_try_and_closes_when_it_succeeds() -> None:

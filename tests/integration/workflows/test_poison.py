@@ -42,6 +42,19 @@ async def test_a_failing_reaction_holds_its_key_and_no_other(world: World) -> No
     assert await world.count(Withdrawn) == 1
 
 
+async def test_an_error_that_cannot_be_written_down_as_it_is_holds_its_key_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: Concierge, _trigger: Any) -> Any:
+        raise ValueError("a\0b\ud800")
+
+    monkeypatch.setattr(Concierge, "react", fail)
+    await world.send(OpenAccount(account_id="A", owner="gift"))
+    async with world.workflows():
+        await world.until_caught_up("concierge")
+    assert [row["error"] for row in await parked(world)] == [r"ValueError: a\x00b\ud800"]
+
+
 async def test_later_events_of_a_held_key_wait_behind_it(world: World) -> None:
     await world.send(OpenAccount(account_id="A", owner="odd"))
     async with world.workflows():
