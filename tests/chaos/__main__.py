@@ -28,7 +28,7 @@ from tests.broker import broker
 from tests.chaos.clients import Clients
 from tests.chaos.mischief import Tap, Villain
 from tests.chaos.plan import FAILPOINTS
-from tests.chaos.processes import Slot, deaths_of
+from tests.chaos.processes import Slot, deaths_of, seconds_of
 from tests.queues import delete_queues
 from tests.system import caught_up, settings_for, tool
 
@@ -73,12 +73,15 @@ class Round:
         healed = time.monotonic()
         await self._replay(side := f"check_{self._namespace}_{self._number}")
         await self._tell(side, villain, tap)
+        told = time.monotonic()
         self._console.print(
             f"seed {self._seed}: {deaths_of(self._slots).total()} deaths in {harmed - began:.0f} s "
             f"{dict(deaths_of(self._slots).most_common())}, mischief {dict(villain.done) if villain else 'none'}, "
             f"{self._clients.calls:,} commands in {self._clients.attempts:,} attempts, "
             f"healed in {healed - harmed:.1f} s"
         )
+        spent = {what: round(seconds) for what, seconds in seconds_of(self._slots).items()}
+        self._console.print(f"seconds of {len(self._slots)} processes: {spent}, replay and drain {told - healed:.0f}")
         return await self._check()
 
     async def _harm(self, kills: int, mark: str, villain: Villain | None) -> None:
