@@ -81,7 +81,9 @@ class Round:
             f"healed in {healed - harmed:.1f} s"
         )
         spent = {what: round(seconds) for what, seconds in seconds_of(self._slots).items()}
-        self._console.print(f"seconds of {len(self._slots)} processes: {spent}, replay and drain {told - healed:.0f}")
+        self._console.print(
+            f"seconds of {len(self._slots)} processes: {spent}, replay and drain {told - healed:.0f}"
+        )
         return await self._check()
 
     async def _harm(self, kills: int, mark: str, villain: Villain | None) -> None:
