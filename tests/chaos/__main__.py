@@ -126,12 +126,10 @@ class Round:
             file.writelines(json.dumps(list(row)) + "\n" for row in rows)
 
     async def _replay(self, side: str) -> None:
-        """Fold every projection again into a schema of its own."""
+        """Fold every projection again, each into a schema of its own whose name begins so."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
-        for name in await self._projections():
-            into = f"{side}_{name.replace('-', '_')}"
-            status, out, error = await tool(self._system, "replay", name, "--as-of", now, "--into", into)
-            assert status == 0, out + error
+        status, out, error = await tool(self._system, "replay", "--all", "--as-of", now, "--into", side)
+        assert status == 0, out + error
 
     async def _projections(self) -> list[str]:
         connection = await asyncpg.connect(self._url)
