@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Slot:
         self._process: asyncio.subprocess.Process | None = None
         self.deaths: Counter[str] = Counter()
         """By what each was of: a failpoint's name, `SIGKILL`, or how the process ended by itself."""
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         """What its time went into: starting, living, standing still."""
 
     async def suffer(self, seed: int, harmless: asyncio.Event) -> None:
@@ -100,7 +100,7 @@ class Slot:
     def _timed(self, what: str) -> Iterator[None]:
         began = time.monotonic()
         yield
-        self.seconds[what] += time.monotonic() - began  # type: ignore[assignment]  # counters hold floats as well
+        self.seconds[what] += time.monotonic() - began
 
     async def _ready(self, process: asyncio.subprocess.Process) -> None:
         """Wait until the process works, or has ended."""
@@ -122,6 +122,10 @@ def deaths_of(slots: Sequence[Slot]) -> Counter[str]:
     return sum((slot.deaths for slot in slots), Counter[str]())
 
 
-def seconds_of(slots: Sequence[Slot]) -> Counter[str]:
+def seconds_of(slots: Sequence[Slot]) -> Mapping[str, float]:
     """Return what the time of all processes together went into."""
-    return sum((slot.seconds for slot in slots), Counter[str]())
+    spent: dict[str, float] = defaultdict(float)
+    for slot in slots:
+        for what, seconds in slot.seconds.items():
+            spent[what] += seconds
+    return spent
