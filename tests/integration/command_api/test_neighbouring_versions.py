@@ -11,8 +11,9 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
@@ -110,16 +111,54 @@ class Traffic:
         return await self._task
 
 
+async def spawned(root: Path, store_url: str, folder: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a program of a source tree."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EVERFOLD_")}
+    given = {
+        "EVERFOLD_STORE_URL": store_url, "EVERFOLD_DATA_DIR": str(folder), "EVERFOLD_DOMAINS": "toy",
+        "EVERFOLD_BROKER_URL": "log",
+    }  # fmt: skip
+    with (folder / "programs.log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "infra.cli",
+            *arguments,
+            cwd=root,
+            env={**kept, **given},
+            stdout=log,
+            stderr=log,
+        )
+
+
 async def migrated(root: Path, store_url: str, folder: Path, *arguments: str) -> int:
     """Run `everfold migrate` of a source tree, and return its exit status."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EVERFOLD_")}
-    given = {"EVERFOLD_STORE_URL": store_url, "EVERFOLD_DATA_DIR": str(folder), "EVERFOLD_DOMAINS": "toy"}
-    with (folder / "migrate.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "infra.cli", "migrate", *arguments,
-            cwd=root, env={**kept, **given}, stdout=log, stderr=log,
-        )  # fmt: skip
-        return await asyncio.wait_for(process.wait(), SECONDS_MAX)
+    process = await spawned(root, store_url, folder, "migrate", *arguments)
+    return await asyncio.wait_for(process.wait(), SECONDS_MAX)
+
+
+@asynccontextmanager
+async def projecting(store_url: str, folder: Path, root: Path) -> AsyncIterator[None]:
+    """Run a source tree's projector for a block."""
+    process = await spawned(root, store_url, folder, "projector")
+    try:
+        yield
+        assert process.returncode is None, "the projector has ended"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), SECONDS_MAX)
+
+
+async def folded(connection: Any, cents: int) -> None:
+    """Wait until the read table has so much money."""
+    total = "SELECT coalesce(sum(balance_cents), 0) FROM everfold_account_balances_1.rows"
+    async with asyncio.timeout(SECONDS_MAX):
+        while await connection.fetchval("SELECT to_regclass('everfold_account_balances_1.rows')") is None:
+            await asyncio.sleep(0.1)
+        while (found := await connection.fetchval(total)) < cents:
+            await asyncio.sleep(0.1)
+    assert found == cents
 
 
 @asynccontextmanager
@@ -139,7 +178,9 @@ async def test_commands_go_on_while_a_migration_leads_from_one_program_to_the_ne
 ) -> None:
     newer = next_version(tmp_path / "newer")
     connection = await asyncpg.connect(store_url)
-    async with started(store_url, tmp_path, ROOT) as old_role:
+    async with AsyncExitStack() as old_programs:
+        old_role = await old_programs.enter_async_context(started(store_url, tmp_path, ROOT))
+        await old_programs.enter_async_context(projecting(store_url, tmp_path, ROOT))
         with old_role.client() as client:
             for number in range(ACCOUNTS):
                 opened = client.post(f"/v1/accounts/a-{number}/open", json={"owner": "Ann"})
@@ -161,17 +202,17 @@ async def test_commands_go_on_while_a_migration_leads_from_one_program_to_the_ne
         assert await migrated(ROOT, store_url, tmp_path, "--check") == 0
         assert await migrated(ROOT, store_url, tmp_path) == 0, "there is nothing to do for the old program"
 
-        async with started(store_url, tmp_path, newer) as new_role:
+        async with started(store_url, tmp_path, newer) as new_role, projecting(store_url, tmp_path, newer):
             new = Traffic("new", new_role)
             await asyncio.gather(old.more(), new.more())
             ledgers = [await old.end()]
-            old_role.process.terminate()
-            await asyncio.to_thread(old_role.process.wait, SECONDS_MAX)
+            await old_programs.aclose()
             assert await migrated(newer, store_url, tmp_path) == 0
             await new.more()
             ledgers.append(await new.end())
+            await folded(connection, sum(len(ledger.acknowledged) for ledger in ledgers))
 
-    await holds(store_url, connection, ledgers)
+    await holds(connection, ledgers)
     async with started(store_url, tmp_path, ROOT) as too_old:
         with too_old.client() as client:
             refused = client.post("/v1/accounts/a-0/deposit", json={"cents": 1})
@@ -179,9 +220,7 @@ async def test_commands_go_on_while_a_migration_leads_from_one_program_to_the_ne
     await connection.close()
 
 
-async def holds(
-    store_url: str, connection: asyncpg.Connection[asyncpg.Record], ledgers: list[Ledger]
-) -> None:
+async def holds(connection: Any, ledgers: list[Ledger]) -> None:
     """Check that each command has had its one effect, and that both programs wrote after the migration."""
     acknowledged = [
         event for ledger in ledgers for events in ledger.acknowledged.values() for event in events
