@@ -142,7 +142,7 @@ class Round:
     async def _tell(self, side: str, villain: Villain | None, tap: Tap | None) -> None:
         """Write down what the checker cannot read by itself; consumers have gone before queues are counted."""
         consumers = [("projection", name) for name in await self._projections()]
-        consumers += [("workflow", name) for name in ("fulfilment", "recall", "expiry")]
+        consumers += [("workflow", name) for name in ("fulfilment", "recall", "expiry", "approval")]
         if villain is not None and tap is not None:
             consumers += [("relay", group) for group in ("projections", "workflows", "cloudevents")]
             await villain.drained()
