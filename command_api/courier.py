@@ -2,8 +2,8 @@
 Delivers messages to the outside world: takes them up, sends them, and tries again later what was not taken.
 
 Each route, a channel or a tenant's own, has places of its own, so a receiver that is slow or away holds up nobody
-else's messages. One that has failed several times in a row is asked with one message at a time, ever more seldom,
-until it takes one.
+else's messages. One that was away several times in a row is asked with one message at a time, ever more seldom, until
+it answers; one that asks to be left alone is. A receiver that refuses a message is there: the others go on.
 Every process of the role delivers; a message's row says who has it in hand. It leaves at least once, always with
 the same id; in no order, as a later message does not wait for an earlier one that is tried again.
 """
@@ -28,9 +28,11 @@ LOOK_SECONDS = 2.0
 CLAIM_MARGIN_SECONDS = 2.0
 """How much longer than an attempt may take a message is kept from other processes."""
 PROBE_AFTER = 5
-"""Failures in a row after which a route is asked with one message at a time."""
+"""How often in a row a receiver was away when it is asked with one message at a time."""
 PAUSE_SECONDS_MAX = 60.0
 """How long such a route is left alone at most."""
+ASKED_SECONDS_MAX = 3_600.0
+"""How long a route is left alone at most because its receiver asks for it; a message waits as long as it was told."""
 UNROUTED_AT_ONCE = 100
 SPREAD = 0.2
 """Waiting times are up to a fifth longer, so that what failed together does not come again together."""
@@ -57,25 +59,31 @@ class Route:
     """None: nobody has said where."""
     busy: int = 0
     failures: int = 0
-    """In a row."""
+    """How often in a row its receiver was away."""
     paused_until: float = 0.0
+    asked_until: float = 0.0
+    """Until when its receiver wants to be left alone."""
 
     def free(self, now: float) -> Free:
         """Return how much it can take up at a time of the monotonic clock."""
         if self.channel is None:
             return Free(self.name, self.tenant, UNROUTED_AT_ONCE - self.busy, CLAIM_MARGIN_SECONDS)
         places = 1 if self.failures >= PROBE_AFTER else self.channel.at_once
-        if now < self.paused_until:
+        if now < max(self.paused_until, self.asked_until):
             places = 0
         seconds = self.channel.timeout_seconds + CLAIM_MARGIN_SECONDS
         if self.channel.mail_to is not None:
             seconds += ALLOWED_AFTER_SECONDS
         return Free(self.name, self.tenant, max(0, places - self.busy), seconds)
 
-    def note(self, now: float, *, taken: bool) -> None:
-        """Take note that an attempt has ended."""
-        self.failures = 0 if taken else self.failures + 1
-        self.paused_until = 0.0
+    def answered(self) -> None:
+        """Take note that the receiver is there: it has taken a message, or refused one."""
+        self.failures, self.paused_until = 0, 0.0
+
+    def was_away(self, now: float, asked_seconds: float) -> None:
+        """Take note that the receiver takes nothing now, and how long it asks to be left alone."""
+        self.failures += 1
+        self.asked_until = max(self.asked_until, now + min(asked_seconds, ASKED_SECONDS_MAX))
         if self.failures >= PROBE_AFTER:
             self.paused_until = now + min(2.0 ** (self.failures - PROBE_AFTER), PAUSE_SECONDS_MAX)
 
@@ -184,15 +192,18 @@ class Courier:
             return await self._failed(route, channel, message, failure)
         except Exception as error:
             log.error("a message could not be sent", message=message.id, exc_info=error)
-            return await self._failed(route, channel, message, NotDelivered(repr(error)))
+            return await self._failed(route, channel, message, NotDelivered(repr(error), is_away=False))
         failpoint("delivery.after_send")
-        route.note(time.monotonic(), taken=True)
+        route.answered()
         await self._messages.end(message, "delivered")
         failpoint("delivery.after_note")
         return "delivered"
 
     async def _failed(self, route: Route, channel: Channel, message: Outgoing, failure: NotDelivered) -> str:
-        route.note(time.monotonic(), taken=False)
+        if failure.is_away:
+            route.was_away(time.monotonic(), failure.wait_seconds)
+        else:
+            route.answered()
         if failure.is_final or message.attempts >= channel.attempts_max:
             return await self._give_up(message, failure.reason)
         seconds = channel.retry_seconds[message.attempts - 1] * (1 + SPREAD * random.random())

@@ -21,6 +21,8 @@ from command_api.webhooks import NotDelivered
 
 ALLOWED_AFTER_SECONDS = 2.0
 """How much longer than its own time-outs the thread may take before it is not waited for any more."""
+SHUTTING_DOWN = 421
+"""What a mail server says of itself, at whatever command."""
 
 
 def letter_of(channel: Channel, message: Outgoing) -> EmailMessage:
@@ -59,7 +61,18 @@ class Mail:
             async with asyncio.timeout(channel.timeout_seconds + ALLOWED_AFTER_SECONDS):
                 await asyncio.to_thread(_post, channel, letter)
         except (smtplib.SMTPException, OSError, TimeoutError) as error:
-            raise NotDelivered(f"{type(error).__name__}: {error}") from error
+            raise NotDelivered(f"{type(error).__name__}: {error}", is_away=not _is_refusal(error)) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Say whether the server was there and did not want this letter."""
+    match error:
+        case smtplib.SMTPRecipientsRefused(recipients=recipients):
+            return all(code != SHUTTING_DOWN for code, _ in recipients.values())
+        case smtplib.SMTPDataError() | smtplib.SMTPSenderRefused():
+            return error.smtp_code != SHUTTING_DOWN
+        case _:
+            return False
 
 
 def _post(channel: Channel, letter: EmailMessage) -> None:

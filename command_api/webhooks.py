@@ -32,11 +32,19 @@ RETRY_AFTER_SECONDS_MAX = 86_400.0
 
 
 class NotDelivered(Exception):
-    """A message was not taken, and why."""
+    """
+    A message was not taken, and why.
 
-    def __init__(self, reason: str, *, is_final: bool = False, wait_seconds: float = 0.0) -> None:
+    `is_away` says that the receiver takes nothing now, whatever the message: it was not reached, did not answer in
+    time, or says so itself. Else it was there and refused this one. `wait_seconds` is how long it asks to be left
+    alone.
+    """
+
+    def __init__(
+        self, reason: str, *, is_away: bool = True, is_final: bool = False, wait_seconds: float = 0.0
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.is_final, self.wait_seconds = reason, is_final, wait_seconds
+        self.reason, self.is_away, self.is_final, self.wait_seconds = reason, is_away, is_final, wait_seconds
 
 
 def signature_of(keys: Sequence[bytes], message: str, timestamp: int, body: bytes) -> str:
@@ -90,7 +98,10 @@ class Webhooks:
             raise NotDelivered(f"{type(error).__name__}: {error}") from error
         if not 200 <= status < 300:
             raise NotDelivered(
-                f"answered {status}", is_final=status == HTTPStatus.GONE, wait_seconds=wait_seconds
+                f"answered {status}",
+                is_away=says_away(status),
+                is_final=status == HTTPStatus.GONE,
+                wait_seconds=wait_seconds,
             )
 
     async def _post(self, channel: Channel, body: bytes, headers: Mapping[str, str]) -> tuple[int, float]:
@@ -137,6 +148,11 @@ async def _throw_away(answer: httpx2.Response) -> None:
         octets += len(part)
         if octets > ANSWER_OCTETS_MAX:
             return
+
+
+def says_away(status: int) -> bool:
+    """Say whether a status is about the receiver, which takes nothing now, and not about the message."""
+    return status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def retry_after(written: str | None, now: float) -> float:

@@ -170,4 +170,6 @@ def _sentence(migration: Migration) -> str:
         f"{migration.before or 'empty'} → {migration.after or 'empty'}" if moved else f"at {migration.after}"
     )
     newest = "" if migration.after == migration.newest else f", the newest is {migration.newest}"
+    if migration.is_newer:
+        newest = f", by a newer program than this, whose newest is {migration.newest}"
     return f"{migration.server}: {where}{made}{missing}{newest}"

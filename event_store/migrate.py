@@ -44,11 +44,13 @@ class Migration:
     newest: str
     partitions_made: Sequence[int] = ()
     partitions_missing: Sequence[int] = ()
+    is_newer: bool = False
+    """Whether a newer program has migrated it already: this one works with it as it is, and changes nothing."""
 
     @property
     def is_current(self) -> bool:
-        """Whether the database is at the newest revision, with all partitions that belong there."""
-        return self.after == self.newest and not self.partitions_missing
+        """Whether the database is at the newest revision or beyond, with all partitions that belong there."""
+        return (self.after == self.newest or self.is_newer) and not self.partitions_missing
 
 
 @dataclass(eq=False)
@@ -115,10 +117,12 @@ def migrate(
     With `check` it only looks. `range_events` is how many positions go into one table of events. Who did it, and
     the `reason`, are recorded with every change. `log_id` is the identity that a log without one is given.
 
+    A database that a newer program has migrated is left as it is: while versions change, both work with it.
+
     Raises:
         StoreUnavailable: The server is away, or somebody held what had to be changed.
-        BadDefinition: There is no revision `to`, the log was made with other partitions, or roles are missing that
-            the account may not make.
+        BadDefinition: There is no revision `to` or a newer program has gone beyond it, the log was made with other
+            partitions, or roles are missing that the account may not make.
         LogNotEmpty: It would have taken the log away.
     """
     scripts = ScriptDirectory.from_config(_config(namespace))
@@ -130,10 +134,17 @@ def migrate(
         if check:
             before = _revision(cursor, namespace)
             missing = _missing(cursor, namespace, partitions) if before else tuple(partitions)
-            return Migration(server, before, before, newest, partitions_missing=missing)
+            newer = _is_newer(scripts, before)
+            return Migration(server, before, before, newest, partitions_missing=missing, is_newer=newer)
         _lock(cursor, namespace)
         cursor.execute(load_sql("event_store", "sql/migrations/namespace.sql", namespace=namespace))
         before = _revision(cursor, namespace)
+        if _is_newer(scripts, before):
+            if to is not None:
+                raise BadDefinition(
+                    f"revision {before}", f"is of a newer program than this: only that one leads to {to}"
+                )
+            return Migration(server, before, before, newest, is_newer=True)
         _move(connection, namespace, before, to or "head", scripts)
         after = _revision(cursor, namespace)
         made: Sequence[int] = ()
@@ -190,6 +201,11 @@ def _require_revision(scripts: ScriptDirectory, revision: str) -> None:
     known = [script.revision for script in scripts.walk_revisions()]
     if revision not in known:
         raise BadDefinition(f"revision {revision}", f"is none of: base, {', '.join(reversed(known))}")
+
+
+def _is_newer(scripts: ScriptDirectory, revision: str | None) -> bool:
+    """Say whether a database is at a step that this program does not know; revisions are only ever added."""
+    return revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}
 
 
 def _lock(cursor: Any, namespace: str) -> None:

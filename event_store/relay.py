@@ -122,6 +122,8 @@ class GroupRelay:
         self._feed = LogFeed(event_log, partition, watch)
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
+        self._silent = 0
+        """How often in a row the broker took what was published and did not confirm it."""
 
     async def run(self) -> None:
         """Publish until cancelled, through whatever goes wrong."""
@@ -134,13 +136,14 @@ class GroupRelay:
                         await self._checkpoints.open([self.checkpoint])
                         opened = True
                     await self._turn()
-                    pause_seconds = PAUSE_SECONDS_MIN
+                    pause_seconds, self._silent = PAUSE_SECONDS_MIN, 0
                 except Fenced:
                     opened = False
                 except EpochChanged:
                     await self.epoch_changed()
                     opened = False
                 except (*BROKER_ERRORS, ServiceError) as error:
+                    self._silent = self._silent + 1 if isinstance(error, TimeoutError) else 0
                     log.warning("not relayed", group=self.group, partition=self.partition, error=repr(error))
                     await self._note(error)
                     if isinstance(error, TimeoutError) and self._connection is not None:
@@ -241,7 +244,10 @@ class GroupRelay:
     async def _note(self, error: Exception) -> None:
         await self._close_channel()
         with suppress(Exception):  # it is for people who look; the log line says the same
-            await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {error}"[:300])
+            said = str(error)
+            if self._silent:
+                said = f"nothing was confirmed or answered in time, {self._silent} times in a row; the log is followed"
+            await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {said}"[:300])
 
 
 class CloudEventsRelay(GroupRelay):

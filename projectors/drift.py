@@ -23,6 +23,7 @@ from event_store.feed import LogFeed, until
 from infra.sql import load_sql
 from infra.telemetry import Counter, Gauge
 from infra.telemetry import log as logger
+from infra.waiting import keep_at
 from projectors.compare import Difference
 from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
@@ -114,21 +115,7 @@ class DriftDetector:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop`."""
-        work = asyncio.create_task(self._run(), name="drift")
-        try:
-            await stop.wait()
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                pause_seconds = await self._step()
-            except AWAY as error:
-                logger.warning("drift not looked for", error=repr(error))
-                pause_seconds = RETRY_SECONDS
-            await asyncio.sleep(pause_seconds)
+        await keep_at(self._step, stop, what="looking for drift", retry_seconds=RETRY_SECONDS, passing=AWAY)
 
     async def _step(self) -> float:
         """Look at the unit that waits longest; return for how long to rest."""

@@ -16,6 +16,7 @@ from event_store.consumer import Held
 from event_store.failures import NO_REPLY
 from infra.sql import load_sql
 from infra.telemetry import log as logger
+from infra.waiting import keep_at
 from projectors.folding import Place
 from projectors.mend import mender_of
 from projectors.read_side import ReadSide
@@ -41,20 +42,11 @@ class Releasing:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Try until `stop`."""
-        work = asyncio.create_task(self._run(), name="releasing")
-        try:
-            await stop.wait()
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        await keep_at(self._step, stop, what="trying parked rows", retry_seconds=LOOK_SECONDS, passing=AWAY)
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except AWAY as error:
-                logger.warning("parked rows not tried", error=repr(error))
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _step(self) -> float:
+        await self.look()
+        return LOOK_SECONDS
 
     async def look(self) -> None:
         """Try what was parked before this process began, and what was last tried long ago."""

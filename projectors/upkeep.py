@@ -13,6 +13,7 @@ from datetime import timedelta
 from event_store.checkpoints import Checkpoints
 from event_store.log import EventLog
 from infra.telemetry import log as logger
+from infra.waiting import keep_at
 from projectors.build import BeingBuilt, Build, Workshop
 from projectors.generations import Generations
 from projectors.runner import Kinds
@@ -50,23 +51,13 @@ class Upkeep:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Build what must be built, until `stop`."""
-        work = asyncio.create_task(self._run(), name="upkeep")
-        try:
-            await stop.wait()
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        await keep_at(
+            self._step, stop, what="upkeep of generations", retry_seconds=LOOK_SECONDS, wake=self._wake
+        )
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._look()
-            except Exception as error:
-                logger.exception("upkeep failed, trying again", error=repr(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._wake.wait()
-            self._wake.clear()
+    async def _step(self) -> float:
+        await self._look()
+        return LOOK_SECONDS
 
     async def _look(self) -> None:
         live = await self._generations.live()

@@ -28,7 +28,7 @@ from tests.broker import broker
 from tests.chaos.clients import Clients
 from tests.chaos.mischief import Tap, Villain
 from tests.chaos.plan import FAILPOINTS
-from tests.chaos.processes import Slot, deaths_of
+from tests.chaos.processes import Slot, deaths_of, seconds_of
 from tests.queues import delete_queues
 from tests.system import caught_up, settings_for, tool
 
@@ -73,11 +73,16 @@ class Round:
         healed = time.monotonic()
         await self._replay(side := f"check_{self._namespace}_{self._number}")
         await self._tell(side, villain, tap)
+        told = time.monotonic()
         self._console.print(
             f"seed {self._seed}: {deaths_of(self._slots).total()} deaths in {harmed - began:.0f} s "
             f"{dict(deaths_of(self._slots).most_common())}, mischief {dict(villain.done) if villain else 'none'}, "
             f"{self._clients.calls:,} commands in {self._clients.attempts:,} attempts, "
             f"healed in {healed - harmed:.1f} s"
+        )
+        spent = {what: round(seconds) for what, seconds in seconds_of(self._slots).items()}
+        self._console.print(
+            f"seconds of {len(self._slots)} processes: {spent}, replay and drain {told - healed:.0f}"
         )
         return await self._check()
 
@@ -121,12 +126,10 @@ class Round:
             file.writelines(json.dumps(list(row)) + "\n" for row in rows)
 
     async def _replay(self, side: str) -> None:
-        """Fold every projection again into a schema of its own."""
+        """Fold every projection again, each into a schema of its own whose name begins so."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
-        for name in await self._projections():
-            into = f"{side}_{name.replace('-', '_')}"
-            status, out, error = await tool(self._system, "replay", name, "--as-of", now, "--into", into)
-            assert status == 0, out + error
+        status, out, error = await tool(self._system, "replay", "--all", "--as-of", now, "--into", side)
+        assert status == 0, out + error
 
     async def _projections(self) -> list[str]:
         connection = await asyncpg.connect(self._url)
@@ -139,7 +142,7 @@ class Round:
     async def _tell(self, side: str, villain: Villain | None, tap: Tap | None) -> None:
         """Write down what the checker cannot read by itself; consumers have gone before queues are counted."""
         consumers = [("projection", name) for name in await self._projections()]
-        consumers += [("workflow", name) for name in ("fulfilment", "recall", "expiry")]
+        consumers += [("workflow", name) for name in ("fulfilment", "recall", "expiry", "approval")]
         if villain is not None and tap is not None:
             consumers += [("relay", group) for group in ("projections", "workflows", "cloudevents")]
             await villain.drained()

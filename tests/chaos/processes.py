@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra.embedded.ports import answers, free_port
@@ -33,6 +34,8 @@ class Slot:
         self._process: asyncio.subprocess.Process | None = None
         self.deaths: Counter[str] = Counter()
         """By what each was of: a failpoint's name, `SIGKILL`, or how the process ended by itself."""
+        self.seconds: dict[str, float] = defaultdict(float)
+        """What its time went into: starting, living, standing still."""
 
     async def suffer(self, seed: int, harmless: asyncio.Event) -> None:
         """Live and die until no more harm is wanted."""
@@ -72,22 +75,32 @@ class Slot:
     async def _end(self, life: Life) -> None:
         process = self._process
         assert process is not None
-        await self._ready(process)
-        if await self._ends_within(process, life.seconds):
+        with self._timed("starting"):
+            await self._ready(process)
+        with self._timed("living"):
+            has_ended = await self._ends_within(process, life.seconds)
+        if has_ended:
             by_failpoint = life.failpoint and process.returncode == -signal.SIGKILL
             name = (life.failpoint or "").partition("=")[0]
             self.deaths[name if by_failpoint else f"by itself: {process.returncode}"] += 1
             return
         if life.freezes:
-            process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(FREEZE_SECONDS)
-            process.send_signal(signal.SIGCONT)
+            with self._timed("standing still"):
+                process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(FREEZE_SECONDS)
+                process.send_signal(signal.SIGCONT)
             if await self._ends_within(process, life.seconds):
                 self.deaths["after SIGSTOP"] += 1
                 return
         process.kill()
         await process.wait()
         self.deaths["SIGKILL"] += 1
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[what] += time.monotonic() - began
 
     async def _ready(self, process: asyncio.subprocess.Process) -> None:
         """Wait until the process works, or has ended."""
@@ -107,3 +120,12 @@ class Slot:
 def deaths_of(slots: Sequence[Slot]) -> Counter[str]:
     """Return how often what ended a process."""
     return sum((slot.deaths for slot in slots), Counter[str]())
+
+
+def seconds_of(slots: Sequence[Slot]) -> Mapping[str, float]:
+    """Return what the time of all processes together went into."""
+    spent: dict[str, float] = defaultdict(float)
+    for slot in slots:
+        for what, seconds in slot.seconds.items():
+            spent[what] += seconds
+    return spent

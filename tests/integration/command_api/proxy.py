@@ -73,6 +73,11 @@ class Proxy:
                     writer.write(part)
         writer.close()
 
+    def lead_to(self, url: str) -> None:
+        """Pass connections to come on to another server."""
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or self._host, parts.port or self._port
+
     def swallow(self, *, requests: bool = True, answers: bool = True) -> None:
         """Lose from now on what present connections send, one way or both; connections to come are whole."""
         for link in self._links:

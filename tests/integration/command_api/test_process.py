@@ -68,8 +68,10 @@ def status_of(answer: bytes) -> int:
 
 
 @contextmanager
-def role(store_url: str, folder: Path, *, port: int | None = None, **variables: str) -> Iterator[Role]:
-    """Run a command API for a block."""
+def role(
+    store_url: str, folder: Path, *, port: int | None = None, root: Path = ROOT, **variables: str
+) -> Iterator[Role]:
+    """Run a command API for a block: this program's, or that of the source tree `root`."""
     port = port or free_port()
     environment = {name: text for name, text in os.environ.items() if not name.startswith("EVERFOLD_")} | {
         "EVERFOLD_STORE_URL": store_url,
@@ -81,7 +83,7 @@ def role(store_url: str, folder: Path, *, port: int | None = None, **variables: 
     with (folder / f"command-api-{port}.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "infra.cli", "command-api", "--port", str(port)],
-            cwd=ROOT, env=environment, stdout=log, stderr=log,
+            cwd=root, env=environment, stdout=log, stderr=log,
         )  # fmt: skip
     running = Role(process, port, token)
     try:

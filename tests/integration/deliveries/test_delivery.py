@@ -1,6 +1,7 @@
 """Messages to the outside world on a real log: signed, sent until they are taken, given up when they never are."""
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -128,6 +129,37 @@ async def test_a_receiver_that_wants_to_be_left_alone_is(post: Post) -> None:
     wait = await post.world.fetch("SELECT extract(epoch FROM try_at - now()) FROM everfold.outgoing_messages")
     assert 3_500 < wait <= 3_600
     assert len(post.receiver.taken) == 1
+
+
+async def test_who_asks_to_be_left_alone_is_sent_no_other_message_meanwhile(post: Post) -> None:
+    at: list[float] = []
+
+    def answer(taken: Taken, number: int) -> int:
+        at.append(time.monotonic())
+        return 429 if number == 1 else 200
+
+    post.receiver.answers = answer
+    post.receiver.headers = "Retry-After: 2\r\n"
+    post.route(at_once=1)
+    await post.greet(*range(5))
+    async with post.world.workflows():
+        await post.until("delivered", 5)
+    assert at[1] - at[0] >= 1.9
+    assert len(at) == 6
+
+
+async def test_a_receiver_that_refuses_messages_is_there_and_is_sent_the_others(post: Post) -> None:
+    """Of sixty it takes the last alone; nobody leaves it alone for the others."""
+    post.receiver.answers = lambda taken, number: 200 if number == 60 else 422
+    post.route(retry_seconds=[3_600.0], at_once=2)
+    await post.greet(*range(60))
+    async with post.world.workflows():
+        await post.world.until(lambda: _is_any(post, "delivered"))
+    assert len(set(post.receiver.ids)) == len(post.receiver.ids) == 60
+
+
+async def _is_any(post: Post, state: str) -> bool:
+    return any(one["state"] == state for one in await post.messages())
 
 
 async def _tried(post: Post) -> bool:
