@@ -220,7 +220,7 @@ class Build:
                 )
 
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._open_to_builder(is_needed=bool(bulk)), asyncio.TaskGroup() as tasks:
                 for partition in self._shop.log.partitions:
                     tasks.create_task(one(partition))
         except ExceptionGroup as group:  # callers know the error, not how many partitions met it
@@ -229,6 +229,18 @@ class Build:
     @staticmethod
     def _goal(goals: Goals, partition: int) -> int:
         return POSITION_MAX if goals is None else goals.get(partition, 0)
+
+    @asynccontextmanager
+    async def _open_to_builder(self, *, is_needed: bool) -> AsyncIterator[None]:
+        if not is_needed:
+            yield
+            return
+        generations, tables = self._shop.generations, list(self._tables)
+        await generations.open_to_builder(self._schema, tables, is_open=True)
+        try:
+            yield
+        finally:
+            await generations.open_to_builder(self._schema, tables, is_open=False)
 
     async def _advance_in_bulk(self, partition: int, goal: int) -> None:
         member = self._members[partition]

@@ -5,7 +5,7 @@ A new generation is built beside the live one and goes live by one UPDATE of a n
 other and never half of one. The one before is kept for going back; older ones are dropped.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -148,6 +148,20 @@ class Generations:
         if not swapped:
             raise GenerationBehind
 
+    async def open_to_builder(self, schema: str, tables: Iterable[str], *, is_open: bool) -> None:
+        """
+        Let the owner of a generation's tables copy rows into them, or not any more.
+
+        `COPY` is refused to whom row security holds for; it is no longer forced on the owner, a role that nobody can
+        log in as, while the generation is built. All other roles are held to it as always.
+        """
+        force = "NO FORCE" if is_open else "FORCE"
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'")
+            async with as_builder(connection, self._namespace):
+                for name in tables:
+                    await connection.execute(f'ALTER TABLE "{schema}"."{name}" {force} ROW LEVEL SECURITY')
+
     async def announce(self, projection: str) -> None:
         """Tell the runners that another generation is live."""
         await self._pool.execute("SELECT pg_notify($1, $2)", self.channel, projection)
@@ -272,24 +286,3 @@ async def as_builder(connection: Connection, namespace: str) -> AsyncIterator[No
     await connection.execute(f"SET LOCAL ROLE {builder_of(namespace)}")
     yield
     await connection.execute("RESET ROLE")
-
-
-@asynccontextmanager
-async def open_to_copies(
-    connection: Connection, namespace: str, tables: Sequence[str]
-) -> AsyncIterator[None]:
-    """
-    Work as the role that owns tables, which may copy rows into them, for a block of a transaction.
-
-    `COPY` is refused to whom row security holds for, and it is forced on owners. It is not forced on the owner, a role
-    that nobody can log in as, until the block ends: nobody else ever sees it so, as it is the transaction's own. The
-    tables are locked in the order in which they are given.
-    """
-    async with as_builder(connection, namespace):
-        await connection.execute(_forcing("NO FORCE", tables))
-        yield
-        await connection.execute(_forcing("FORCE", tables))
-
-
-def _forcing(force: str, tables: Sequence[str]) -> str:
-    return "".join(f"ALTER TABLE {table} {force} ROW LEVEL SECURITY;" for table in tables)

@@ -18,7 +18,7 @@ from event_store.checkpoints import FENCED_SQLSTATE, Checkpoint, Checkpoints, Co
 from event_store.waits import tag_of
 from infra.sql import load_sql
 from projectors.folding import Folding, Parked, Place, describe
-from projectors.generations import open_to_copies
+from projectors.generations import as_builder
 from projectors.tables import Table, UnwritableValue, Written
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
@@ -128,42 +128,29 @@ class Writer:
         """
         Commit a build's changes with its checkpoint's move: rows that are not `stored` yet are copied in.
 
+        The tables must be open to their owner (`Generations.open_to_builder`).
+
         Raises:
             Fenced: The checkpoint was not where it was believed to be; nothing was written.
         """
         async with self._checkpoints.pool.acquire() as connection, connection.transaction():
             await self._checkpoints.advance(connection, checkpoint, to, recorded_at)
-            new = {
-                name: [row for row in change.written if row[0] not in stored]
-                for name, change in changes.items() if self.tables[name].is_copyable
-            }  # fmt: skip
-            await self._copy_rows(connection, new)
-            there = {
-                name: TableChanges(
-                    [row for row in change.written if row[0] in stored] if name in new else change.written,
-                    change.deleted,
-                )
-                for name, change in changes.items()
-            }
+            there: dict[str, TableChanges] = {}
+            async with as_builder(connection, self._checkpoints.namespace):
+                for name, change in changes.items():
+                    table = self.tables[name]
+                    new = [row for row in change.written if row[0] not in stored] if table.is_copyable else []
+                    if new:
+                        await connection.copy_records_to_table(
+                            name, schema_name=table.schema, columns=[column.name for column in table.columns],
+                            records=table.copied_rows(new),
+                        )  # fmt: skip
+                    old = [row for row in change.written if row[0] in stored] if new else change.written
+                    there[name] = TableChanges(old, change.deleted)
             await self.write_rows(connection, there)
             await self.write_tenants(connection, folding.tenants)
             await self.park(connection, checkpoint.partition, folding.parking)
         checkpoint.mark = to
-
-    async def _copy_rows(self, connection: Connection, rows: Mapping[str, Sequence[Written]]) -> None:
-        """Copy rows into tables, all of which are locked first: so two that copy never wait for each other."""
-        if not any(rows.values()):
-            return
-        names = [f'"{self.tables[name].schema}"."{name}"' for name in rows]
-        async with open_to_copies(connection, self._checkpoints.namespace, names):
-            for name, new in rows.items():
-                if not new:
-                    continue
-                table = self.tables[name]
-                await connection.copy_records_to_table(
-                    name, schema_name=table.schema, columns=[column.name for column in table.columns],
-                    records=table.copied_rows(new),
-                )  # fmt: skip
 
     async def write_rows(self, connection: Connection, changes: Mapping[str, TableChanges]) -> None:
         """Write and delete rows, some thousands in a statement."""
