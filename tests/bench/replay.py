@@ -223,7 +223,7 @@ async def measure(url: str, events: int, rounds: int, peers: str | None) -> Foun
             await fill(side.log, events)
             replays = Replays(side, workers)
             await replays.prepare()
-            await replays.checkpointed(events)  # opens generations, fills caches
+            await replays.fresh(verify=False)  # opens generations, starts workers, fills caches
             for _ in range(rounds):
                 found.scan.append(await replays.scan())
                 found.checkpointed.append(await replays.checkpointed(events))
