@@ -184,17 +184,22 @@ class GroupRelay:
         tags = defaultdict[int, list[str]](list)
         for stored in await self._log.read_tags(self.partition, first, last):
             tags[stored.position].append(stored.tag)
-        for part in messages_of(page):
-            body = encode_message(part, tags)
-            try:
-                await self._publish(body)
-            except DeliveryError as error:
-                if not isinstance(error.frame, Basic.Return):
-                    raise
-                RETURNED.labels(self.group).inc()
-                await self._declare()
-                await self._publish(body)
-            failpoint("relay.after_publish")
+        channel = await self.channel()
+        bodies = [encode_message(part, tags) for part in messages_of(page)]
+        # They go out one after the other, since the channel has one lock, and are confirmed side by side.
+        outcomes = await asyncio.gather(
+            *(self._publish(channel, body) for body in bodies), return_exceptions=True
+        )
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for error in failed:
+            if not _is_returned(error):
+                raise error
+        if failed:
+            RETURNED.labels(self.group).inc(len(failed))
+            await self._declare()
+            for body in bodies:
+                await self._publish(await self.channel(), body)
+        failpoint("relay.after_publish")
 
     async def epoch_changed(self) -> None:
         """Go on from the log's present end: consumers read from the log what they lack, and notice for themselves."""
@@ -206,8 +211,7 @@ class GroupRelay:
                 connection, self.checkpoint, to, head.recorded_at if head else None
             )
 
-    async def _publish(self, body: bytes) -> None:
-        channel = await self.channel()
+    async def _publish(self, channel: AbstractChannel, body: bytes) -> None:
         await channel.default_exchange.publish(
             Message(body, content_type="application/octet-stream", delivery_mode=DeliveryMode.PERSISTENT),
             routing_key=topology.queue_name(self._publisher.namespace, self.group, self.partition),
@@ -242,6 +246,11 @@ class GroupRelay:
         await self._close_channel()
         with suppress(Exception):  # it is for people who look; the log line says the same
             await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {error}"[:300])
+
+
+def _is_returned(error: BaseException) -> bool:
+    """Say whether the broker gave a message back because there is no such queue."""
+    return isinstance(error, DeliveryError) and isinstance(error.frame, Basic.Return)
 
 
 class CloudEventsRelay(GroupRelay):
