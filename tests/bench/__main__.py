@@ -11,8 +11,8 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -48,6 +48,9 @@ RESULTS = Path("bench/results.json")
 PEERS = Path(".venv/peers/bin/python")
 CONNECTIONS = 32
 SHORT_ROUNDS = 1
+GROUPS = (
+    "commands", "append", "features", "feed", "replay", "drift", "following", "pipeline", "memory", "queries", "live",
+)  # fmt: skip
 ROUNDS = 3
 
 
@@ -268,22 +271,33 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="taken for the sake of make; nothing here is random"
     )
-    rounds = parser.parse_args().rounds
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}"
+    )
+    given = parser.parse_args()
+    rounds, chosen = given.rounds, set(given.only)
     start_telemetry(role="bench", level="WARNING")
     collect_seldom()
-    lines = list(commands_lines(rounds))
-    with services() as (postgres_url, redis_url):
-        lines += append_lines(postgres_url, rounds)
-        lines += feature_lines(postgres_url, rounds)
-        lines += feed_lines(postgres_url, rounds)
-        lines += replay_lines(postgres_url, rounds)
-        lines += drift_lines(postgres_url, rounds)
-        with broker(Path(tempfile.gettempdir())) as broker_url:
-            lines += following_lines(postgres_url, broker_url, rounds)
-            lines += pipeline_lines(broker_url, rounds)
-        lines += query_lines(postgres_url, redis_url, rounds)
-        lines += live_lines(postgres_url)
-    lines += memory_lines(rounds)
+    lines = list(commands_lines(rounds)) if "commands" in chosen else []
+    with services() as (postgres_url, redis_url), ExitStack() as stack:
+        broker_url = ""
+        if chosen & {"following", "pipeline"}:
+            broker_url = stack.enter_context(broker(Path(tempfile.gettempdir())))
+        groups: dict[str, Callable[[], Iterator[Line]]] = {
+            "append": lambda: append_lines(postgres_url, rounds),
+            "features": lambda: feature_lines(postgres_url, rounds),
+            "feed": lambda: feed_lines(postgres_url, rounds),
+            "replay": lambda: replay_lines(postgres_url, rounds),
+            "drift": lambda: drift_lines(postgres_url, rounds),
+            "following": lambda: following_lines(postgres_url, broker_url, rounds),
+            "pipeline": lambda: pipeline_lines(broker_url, rounds),
+            "memory": lambda: memory_lines(rounds),
+            "queries": lambda: query_lines(postgres_url, redis_url, rounds),
+            "live": lambda: live_lines(postgres_url),
+        }
+        for name, measured in groups.items():
+            if name in chosen:
+                lines += measured()
     show(lines)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([{**asdict(line), "ratio": line.ratio} for line in lines], indent=2) + "\n")
