@@ -6,7 +6,7 @@ from event_store.log import Commit, Page
 from infra.domains import load_domains, load_registry
 from projectors.decoding import Decoder
 from schemas.envelope import BEGINNING, CommitMark, Metadata, RecordedEvent
-from tests.toy import AccountBalances, AccountClosed, Deposited
+from tests.toy import AccountBalances, Deposited, Withdrawn
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -33,37 +33,43 @@ def _decoder() -> Decoder:
     return Decoder(load_registry(load_domains(("toy",))), [AccountBalances()])
 
 
-DEPOSITED = Deposited(cents=5).encode()
+WITHDRAWN = Withdrawn(cents=5).encode()
 
 
 def test_each_event_has_its_own_commit_and_its_own_time() -> None:
-    page = _page(*(("Deposited", DEPOSITED, 1 + number // 3) for number in range(5)))
+    page = _page(*(("Withdrawn", WITHDRAWN, 1 + number // 3) for number in range(5)))
     decoded = _decoder().decode(page).events
     assert [one.commit_hash[0] for one in decoded] == [1, 1, 3, 3, 5]
     assert [one.stream.occurred_at.day for one in decoded] == [1, 1, 1, 2, 2]
     assert [one.stream.position for one in decoded] == [1, 2, 3, 4, 5]
-    assert [one.events for one in decoded] == [(Deposited(cents=5),)] * 5
+    assert [one.events for one in decoded] == [(Withdrawn(cents=5),)] * 5
 
 
-def test_the_types_are_those_of_the_events_that_were_read() -> None:
-    closed = AccountClosed().encode()
-    found = _decoder().decode(_page(("Deposited", DEPOSITED, 1), ("AccountClosed", closed, 1)))
-    assert found.types == {"Deposited", "AccountClosed"}
+def test_an_old_version_is_read_as_the_newest_and_what_nobody_folds_is_passed_over() -> None:
+    found = _decoder().decode(
+        _page(("Deposited", b'{"cents":7}', 1), ("AccountNamed", b"{}", 1), ("Withdrawn", WITHDRAWN, 1))
+    )
+    assert [one.events for one in found.events] == [
+        (Deposited(cents=7, source="unknown"),),
+        (Withdrawn(cents=5),),
+    ]
+    assert [one.commit_hash[0] for one in found.events] == [1, 3]
+    assert found.types == {"Deposited", "Withdrawn"}
     assert found.held is None
 
 
 def test_reading_stops_before_a_type_that_is_not_known() -> None:
     found = _decoder().decode(
-        _page(("Deposited", DEPOSITED, 1), ("Strange", b"{}", 1), ("AccountClosed", b"{}", 1))
+        _page(("Withdrawn", WITHDRAWN, 1), ("Strange", b"{}", 1), ("AccountShut", b"{}", 1))
     )
     assert [one.stream.position for one in found.events] == [1]
-    assert found.types == {"Deposited"}
+    assert found.types == {"Withdrawn"}
     assert found.held == (2, "a program that can read Strange version 1")
 
 
 def test_reading_stops_before_bytes_that_do_not_fit_and_says_what_does_not() -> None:
-    found = _decoder().decode(_page(("Deposited", DEPOSITED, 1), ("Deposited", b'{"cents":"no"}', 1)))
+    found = _decoder().decode(_page(("Withdrawn", WITHDRAWN, 1), ("Withdrawn", b'{"cents":"no"}', 1)))
     assert found.held is not None
     position, why = found.held
     assert position == 2
-    assert why.startswith("a program that can read Deposited version 1 (cents")
+    assert why.startswith("a program that can read Withdrawn version 1 (cents")
