@@ -286,10 +286,13 @@ class Build:
             None if limit is None else max(1, limit // workers.number),
         )  # fmt: skip
         try:
-            self.events += await workers.fold(stretch, partial(self._progress, self.kind.name, partition))
+            await workers.fold(stretch, partial(self._progress, self.kind.name, partition))
         except Exception as error:
             logger.warning("stretch not folded by a worker", stretch=stretch, error=repr(error))
+        before = checkpoint.mark.position
         await self._shop.checkpoints.open([checkpoint])
+        self.events += checkpoint.mark.position - before
+        self._progress(self.kind.name, partition, checkpoint.mark.position)
 
     async def _advance_in_bulk(self, partition: int, goal: int) -> None:
         member = self._members[partition]
