@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -215,7 +216,7 @@ async def relay(url: str, broker_url: str, events: int) -> Relayed:
     return relayed
 
 
-async def _in_queues(publisher: Publisher, partitions: list[int] | range) -> int:
+async def _in_queues(publisher: Publisher, partitions: Sequence[int]) -> int:
     connection, count = await publisher.connection(), 0
     for partition in partitions:
         async with connection.channel() as channel:
@@ -231,7 +232,7 @@ async def _in_queues(publisher: Publisher, partitions: list[int] | range) -> int
     return count
 
 
-async def _delete_queues(publisher: Publisher, partitions: list[int] | range) -> None:
+async def _delete_queues(publisher: Publisher, partitions: Sequence[int]) -> None:
     connection = await publisher.connection()
     async with connection.channel() as channel:
         for partition in partitions:
