@@ -42,7 +42,7 @@ from tests.services import create_database, drop_database
 
 PROJECTION = "stock-levels"
 TENANTS = 8
-STOCKS = 20_000
+EVENTS_A_STOCK = 50
 LOTS = 2
 EVENTS_AN_APPEND = 5
 APPENDS_A_COMMIT = 400
@@ -72,12 +72,18 @@ class Found:
 
 
 async def fill(
-    log: PostgresLog, events: int, *, tenants: int = TENANTS, stocks: int = STOCKS, once_each: bool = False
+    log: PostgresLog,
+    events: int,
+    *,
+    tenants: int = TENANTS,
+    stocks: int | None = None,
+    once_each: bool = False,
 ) -> None:
     """Append goods received, each tenant's in a partition of its own; or one for each stock."""
     for number in range(tenants):
         await log.place_tenant(f"t{number}", log.partitions[number % len(log.partitions)])
     share = -(-events // tenants)
+    stocks = events // EVENTS_A_STOCK if stocks is None else stocks
     gate = asyncio.Semaphore(2)
 
     async def one(number: int) -> None:

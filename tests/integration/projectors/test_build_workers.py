@@ -9,6 +9,7 @@ import pytest
 
 from event_store.consumer import Held
 from event_store.log import Append, Check, Expect, NewEvent
+from event_store.postgres import PostgresLog
 from projectors import build
 from projectors.build import Build, Stretch, Workshop
 from projectors.build_workers import BuildWorkers
@@ -53,9 +54,11 @@ def _build(side: ReadSide, workers: BuildWorkers) -> Build:
 
 async def _accounts_of_tenants(side: ReadSide) -> None:
     chance = random.Random(3)
+    async with PostgresLog(side.settings.store_urls, side.settings.namespace) as log:  # as who administers
+        for number in range(TENANTS):
+            await log.place_tenant(f"w{number}", number)
     for number in range(TENANTS):
         tenant = f"w{number}"
-        await side.log.place_tenant(tenant, number)
         kinds = (Deposited(cents=5), Withdrawn(cents=2))
         events = [(f"a{chance.randrange(40)}", chance.choice(kinds)) for _ in range(EVENTS)]
         await append_all(side.log, events, tenant=tenant)
