@@ -297,7 +297,9 @@ def main() -> int:
         }
         for name, measured in groups.items():
             if name in chosen:
-                lines += measured()
+                for line in measured():
+                    print(f"{line.path}: {line.ours:,.1f} {line.unit}", file=sys.stderr, flush=True)
+                    lines.append(line)
     show(lines)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([{**asdict(line), "ratio": line.ratio} for line in lines], indent=2) + "\n")

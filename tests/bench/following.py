@@ -16,7 +16,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -50,6 +50,7 @@ BATCHES_A_SECOND = 50
 LOOK_SECONDS = 0.1
 SETTLE_SECONDS_MAX = 60.0
 RELAY_SECONDS_MAX = 120.0
+QUIET_SECONDS = 5.0
 RELAYED_GROUP = "projections"
 
 
@@ -209,26 +210,29 @@ async def relay(url: str, broker_url: str, events: int) -> Relayed:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                relayed.found = await _in_queues(publisher, side.log.partitions)
+                relayed.found = await _in_queues(
+                    publisher, {one.partition: one.checkpoint.mark.position for one in relays}
+                )
             finally:
                 await _delete_queues(publisher, side.log.partitions)
                 await publisher.close()
     return relayed
 
 
-async def _in_queues(publisher: Publisher, partitions: Sequence[int]) -> int:
+async def _in_queues(publisher: Publisher, heads: Mapping[int, int]) -> int:
+    """Return how many events the queues hold, in order and without a gap, up to each partition's last."""
     connection, count = await publisher.connection(), 0
-    for partition in partitions:
+    for partition, head in heads.items():
+        position = 0
         async with connection.channel() as channel:
             queue = await topology.feed_queue(channel, publisher.namespace, RELAYED_GROUP, partition)
-            position = 0
-            while (message := await queue.get(fail=False, no_ack=True)) is not None:
-                page = decode_message(message.body).page
-                if (
-                    page.after.position == position
-                ):  # what does not follow is not counted, so the sum is short
-                    position = page.end.position
-            count += position
+            with suppress(TimeoutError):
+                async with queue.iterator(no_ack=True, timeout=QUIET_SECONDS) as messages:
+                    while position < head:
+                        page = decode_message((await anext(messages)).body).page
+                        if page.after.position == position:  # what does not follow is not counted
+                            position = page.end.position
+        count += position
     return count
 
 
