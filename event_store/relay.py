@@ -122,6 +122,7 @@ class GroupRelay:
         self._feed = LogFeed(event_log, partition, watch)
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
+        self._opening = asyncio.Lock()
 
     async def run(self) -> None:
         """Publish until cancelled, through whatever goes wrong."""
@@ -184,12 +185,10 @@ class GroupRelay:
         tags = defaultdict[int, list[str]](list)
         for stored in await self._log.read_tags(self.partition, first, last):
             tags[stored.position].append(stored.tag)
-        channel = await self.channel()
+        await self.channel()
         bodies = [encode_message(part, tags) for part in messages_of(page)]
         # They go out one after the other, since the channel has one lock, and are confirmed side by side.
-        outcomes = await asyncio.gather(
-            *(self._publish(channel, body) for body in bodies), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(self._publish(body) for body in bodies), return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         for error in failed:
             if not _is_returned(error):
@@ -198,7 +197,7 @@ class GroupRelay:
             RETURNED.labels(self.group).inc(len(failed))
             await self._declare()
             for body in bodies:
-                await self._publish(await self.channel(), body)
+                await self._publish(body)
         failpoint("relay.after_publish")
 
     async def epoch_changed(self) -> None:
@@ -211,7 +210,8 @@ class GroupRelay:
                 connection, self.checkpoint, to, head.recorded_at if head else None
             )
 
-    async def _publish(self, channel: AbstractChannel, body: bytes) -> None:
+    async def _publish(self, body: bytes) -> None:
+        channel = await self.channel()
         await channel.default_exchange.publish(
             Message(body, content_type="application/octet-stream", delivery_mode=DeliveryMode.PERSISTENT),
             routing_key=topology.queue_name(self._publisher.namespace, self.group, self.partition),
@@ -221,12 +221,13 @@ class GroupRelay:
 
     async def channel(self) -> AbstractChannel:
         """Return the channel to publish on, opened if need be."""
-        if self._channel is None or self._channel.is_closed:
-            connection = self._connection = await self._publisher.connection()
-            await self.prepare(connection)
-            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
-                self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        return self._channel
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                connection = self._connection = await self._publisher.connection()
+                await self.prepare(connection)
+                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                    self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            return self._channel
 
     async def prepare(self, connection: AbstractConnection) -> None:
         """Make what is published to."""

@@ -31,7 +31,8 @@ class Place(NamedTuple):
     key: Key
 
 
-Method = Callable[[Any, Any, Stream], Any]
+Method = Callable[..., Any]
+"""Of row, event and stream, and of the key where it asks for it."""
 Step = tuple[Place, Method, Event, Decoded, bool, bool]
 """One event's effect on one row; the last two say that the row is made by it, and that the method asks for the key."""
 FAILED = object()

@@ -27,24 +27,24 @@ EVENTS_AN_AGGREGATE = 50
 PROJECT_SECONDS_MAX = 100.0
 
 
-class Stock(Aggregate):
+class Stock(Aggregate):  # type: ignore[misc]  # the library is in an environment of its own
     """What one site has of one item."""
 
-    @event("Opened")
+    @event("Opened")  # type: ignore[untyped-decorator]  # the library is in an environment of its own
     def __init__(self, site_id: str, item_id: str) -> None:
         self.site_id, self.item_id, self.on_hand = site_id, item_id, 0
 
-    @event("Received")
+    @event("Received")  # type: ignore[untyped-decorator]  # the library is in an environment of its own
     def receive(self, lot: str, quantity: int) -> None:
         """Take goods in."""
         self.on_hand += quantity
 
 
-class Stocks(Application[Any]):
+class Stocks(Application[Any]):  # type: ignore[misc]  # the library is in an environment of its own
     """Keeps stocks."""
 
 
-class Levels(PostgresTrackingRecorder):
+class Levels(PostgresTrackingRecorder):  # type: ignore[misc]  # the library is in an environment of its own
     """The read table, written with the tracking record in one transaction."""
 
     def __init__(self, datastore: Any, **named: Any) -> None:
@@ -67,7 +67,7 @@ class Levels(PostgresTrackingRecorder):
             )  # fmt: skip
 
 
-class LevelsProjection(Projection[Levels]):
+class LevelsProjection(Projection[Levels]):  # type: ignore[misc]  # the library is in an environment of its own
     """Adds up what came in."""
 
     name = "levels"
