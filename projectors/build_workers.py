@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
-from typing import Any
 
 import uvloop
 
@@ -77,7 +76,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, role: str | None, reached: MutableSequence[int]) -> None:
         self.reached = reached
-        self.runner: asyncio.Runner[Any] = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._settings, self._role = settings, role
         self._stack = AsyncExitStack()
         self._side: ReadSide | None = None

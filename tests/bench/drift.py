@@ -117,6 +117,7 @@ async def _change_one(side: ReadSide, table: str, number: int) -> Changed:
         f"SELECT tenant, site_id, item_id, doc FROM {table} ORDER BY tenant, site_id, item_id OFFSET $1 LIMIT 1",
         number,
     )
+    assert row is not None
     changed = Changed(*row)
     members = orjson.loads(changed.document)
     members["on_hand"] += 1

@@ -154,6 +154,7 @@ class Pipeline:
                         WHERE g.state = 'live' GROUP BY g.projection) AS p)
             """
         )
+        assert row is not None
         return int(row[0] - row[1])
 
     async def _send(self, seconds: float, name: str) -> None:

@@ -181,10 +181,12 @@ class Replays:
         """Return how many rows are live, and whether they are what the events add up to."""
         live = (await self.side.generations.live())[PROJECTION]
         schema = self.side.generations.schema_of(PROJECTION, live.generation)
-        levels, units = await self.side.pool.fetchrow(
+        pool = self.side.pool
+        (row,) = await pool.fetch(
             f"SELECT count(*), sum((convert_from(doc, 'UTF8')::json->>'on_hand')::bigint) FROM \"{schema}\".rows"
         )
-        lots, lot_units = await self.side.pool.fetchrow(f'SELECT count(*), sum(on_hand) FROM "{schema}".lots')
+        (lot_row,) = await pool.fetch(f'SELECT count(*), sum(on_hand) FROM "{schema}".lots')
+        (levels, units), (lots, lot_units) = row, lot_row
         return levels + lots, (levels, units) == tuple(self._totals) and lot_units == units
 
     async def _begin_anew(self) -> None:
