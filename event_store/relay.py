@@ -124,6 +124,7 @@ class GroupRelay:
         self._channel: AbstractChannel | None = None
         self._silent = 0
         """How often in a row the broker took what was published and did not confirm it."""
+        self._opening = asyncio.Lock()
 
     async def run(self) -> None:
         """Publish until cancelled, through whatever goes wrong."""
@@ -187,17 +188,20 @@ class GroupRelay:
         tags = defaultdict[int, list[str]](list)
         for stored in await self._log.read_tags(self.partition, first, last):
             tags[stored.position].append(stored.tag)
-        for part in messages_of(page):
-            body = encode_message(part, tags)
-            try:
+        await self.channel()
+        bodies = [encode_message(part, tags) for part in messages_of(page)]
+        # They go out one after the other, since the channel has one lock, and are confirmed side by side.
+        outcomes = await asyncio.gather(*(self._publish(body) for body in bodies), return_exceptions=True)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for error in failed:
+            if not _is_returned(error):
+                raise error
+        if failed:
+            RETURNED.labels(self.group).inc(len(failed))
+            await self._declare()
+            for body in bodies:
                 await self._publish(body)
-            except DeliveryError as error:
-                if not isinstance(error.frame, Basic.Return):
-                    raise
-                RETURNED.labels(self.group).inc()
-                await self._declare()
-                await self._publish(body)
-            failpoint("relay.after_publish")
+        failpoint("relay.after_publish")
 
     async def epoch_changed(self) -> None:
         """Go on from the log's present end: consumers read from the log what they lack, and notice for themselves."""
@@ -220,12 +224,13 @@ class GroupRelay:
 
     async def channel(self) -> AbstractChannel:
         """Return the channel to publish on, opened if need be."""
-        if self._channel is None or self._channel.is_closed:
-            connection = self._connection = await self._publisher.connection()
-            await self.prepare(connection)
-            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
-                self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        return self._channel
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                connection = self._connection = await self._publisher.connection()
+                await self.prepare(connection)
+                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                    self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            return self._channel
 
     async def prepare(self, connection: AbstractConnection) -> None:
         """Make what is published to."""
@@ -248,6 +253,11 @@ class GroupRelay:
             if self._silent:
                 said = f"nothing was confirmed or answered in time, {self._silent} times in a row; the log is followed"
             await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {said}"[:300])
+
+
+def _is_returned(error: BaseException) -> bool:
+    """Say whether the broker gave a message back because there is no such queue."""
+    return isinstance(error, DeliveryError) and isinstance(error.frame, Basic.Return)
 
 
 class CloudEventsRelay(GroupRelay):

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """How many connections all projectors together, and all workflow processes, use for their work (governor.py)."""
     fold_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Over how many processes of its own a projector splits large pages by key; 1: it folds them itself."""
+    build_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Over how many processes of its own a replay spreads the partitions; 1: it folds them itself."""
     oidc_issuer: str | None = None
     oidc_audience: str = "everfold"
     oidc_tenant_claim: str = "tenant"

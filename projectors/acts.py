@@ -25,6 +25,7 @@ from event_store.operations import (
     SwapBack,
 )
 from projectors.build import Build, Built, Workshop
+from projectors.build_workers import BuildWorkers, workers_of
 from projectors.dead_letters import one_parked, read_parked, retry, skip
 from projectors.folding import Place
 from projectors.generations import FoldedByAnother, Generation
@@ -152,6 +153,12 @@ def shop_of(side: ReadSide) -> Workshop:
 
 
 async def _replay(side: ReadSide, asked: Replay, progress: Progress) -> Result:
+    with workers_of(side) as workers:
+        await _replay_by(side, asked, progress, workers)
+    return {"holds": all(one["swapped"] for one in progress.done), "projections": progress.done}
+
+
+async def _replay_by(side: ReadSide, asked: Replay, progress: Progress, workers: BuildWorkers | None) -> None:
     kinds = [kind_of(side, name) for name in asked.projections or sorted(side.kinds)]
     is_done = {one["name"] for one in progress.done}
     for number, kind in enumerate(kinds, 1):
@@ -161,9 +168,14 @@ async def _replay(side: ReadSide, asked: Replay, progress: Progress) -> Result:
         if live is not None and live.version > kind.version:  # going back is what swap-back is for
             raise FoldedByAnother(kind.name, live.version, kind.version)
         progress.begin(kind.name, await _events_in(side), len(kinds) - number)
-        build = Build(shop_of(side), kind, events_per_second_max=asked.throttle, progress=progress.reached)
+        build = Build(
+            shop_of(side),
+            kind,
+            events_per_second_max=asked.throttle,
+            progress=progress.reached,
+            workers=workers,
+        )
         progress.finish(document_of_build(await build.run(verify=asked.verify)))
-    return {"holds": all(one["swapped"] for one in progress.done), "projections": progress.done}
 
 
 async def _replay_as_of(side: ReadSide, asked: ReplayAsOf, progress: Progress) -> Result:

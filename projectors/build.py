@@ -9,10 +9,11 @@ is left by the live members. It goes live when it has reached the live one, whil
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple, Protocol
 
 import asyncpg
 
@@ -100,6 +101,28 @@ class Workshop:
     checkpoints: Checkpoints
 
 
+class Stretch(NamedTuple):
+    """A partition of a generation, to be folded in bulk up to a position."""
+
+    projection: str
+    generation: int
+    schema: str
+    side: str | None
+    partition: int
+    goal: int
+    events_per_second_max: int | None
+
+
+class Workers(Protocol):
+    """Other processes that take stretches off a build; see build_workers.py."""
+
+    number: int
+
+    async def fold(self, stretch: Stretch, reached: Callable[[int], None]) -> int:
+        """Fold a stretch; return how many events that took."""
+        ...
+
+
 class Build:
     """One projection's new generation."""
 
@@ -110,15 +133,19 @@ class Build:
         *,
         events_per_second_max: int | None = None,
         progress: Progress = lambda _projection, _partition, _position: None,
+        workers: Workers | None = None,
     ) -> None:
         self.kind = kind
         self._shop = shop
+        self._events_per_second_max = events_per_second_max
         self._throttle = Throttle(events_per_second_max)
         self._progress = progress
+        self._workers = workers
         self._sql = partial(load_sql, "projectors", namespace=shop.checkpoints.namespace)
         self._members: dict[int, LiveMember] = {}
         self._tables: Mapping[str, Table] = {}
         self._schema = ""
+        self._side: str | None = None
         self._writer: Writer | None = None
         self.events = 0
 
@@ -197,7 +224,9 @@ class Build:
 
     async def advance(self, goals: Goals, *, is_held: bool = False) -> None:
         """Fold up to some positions, or to the log's present end; at full speed while the live one is held."""
-        gate = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+        gate = asyncio.Semaphore(
+            max(PARTITIONS_AT_ONCE, self._workers.number) if self._workers else PARTITIONS_AT_ONCE
+        )
         heads = (
             {} if is_held else {part: mark.position for part, mark in (await self._shop.log.heads()).items()}
         )
@@ -212,9 +241,10 @@ class Build:
             async with gate:
                 goal = None if goals is None else goals.get(partition, 0)
                 if partition in bulk:
-                    await self._advance_in_bulk(
-                        partition, min(heads[partition], self._goal(goals, partition))
-                    )
+                    end = min(heads[partition], self._goal(goals, partition))
+                    if self._workers is not None:
+                        await self._advance_by(self._workers, partition, end)
+                    await self._advance_in_bulk(partition, end)
                 await self._advance_partition(
                     partition, goal, self._throttle if not is_held else Throttle(None)
                 )
@@ -241,6 +271,28 @@ class Build:
             yield
         finally:
             await generations.open_to_builder(self._schema, tables, is_open=False)
+
+    async def fold_stretch(self, stretch: Stretch) -> int:
+        """Fold a stretch of another process's build; return the number of events."""
+        await self._open_members(stretch.generation, stretch.schema, stretch.side, [stretch.partition])
+        await self._advance_in_bulk(stretch.partition, stretch.goal)
+        return self.events
+
+    async def _advance_by(self, workers: Workers, partition: int, goal: int) -> None:
+        """Have a worker fold in bulk; what it leaves undone, whatever the reason, is left to this process."""
+        checkpoint, limit = self._members[partition].checkpoint, self._events_per_second_max
+        stretch = Stretch(
+            self.kind.name, checkpoint.generation, self._schema, self._side, partition, goal,
+            None if limit is None else max(1, limit // workers.number),
+        )  # fmt: skip
+        try:
+            await workers.fold(stretch, partial(self._progress, self.kind.name, partition))
+        except Exception as error:
+            logger.warning("stretch not folded by a worker", stretch=stretch, error=repr(error))
+        before = checkpoint.mark.position
+        await self._shop.checkpoints.open([checkpoint])
+        self.events += checkpoint.mark.position - before
+        self._progress(self.kind.name, partition, checkpoint.mark.position)
 
     async def _advance_in_bulk(self, partition: int, goal: int) -> None:
         member = self._members[partition]
@@ -300,11 +352,13 @@ class Build:
     async def _open(self, generation: Generation) -> None:
         await self._open_members(generation.number, generation.schema)
 
-    async def _open_members(self, number: int, schema: str, side: str | None = None) -> None:
-        self._schema = schema
+    async def _open_members(
+        self, number: int, schema: str, side: str | None = None, partitions: Sequence[int] | None = None
+    ) -> None:
+        self._schema, self._side = schema, side
         self._tables = await read_tables(self._shop.checkpoints.pool, self.kind, schema)
         writer = self._writer = Writer(self.kind.name, number, self._tables, self._shop.checkpoints)
-        for partition in self._shop.log.partitions:
+        for partition in self._shop.log.partitions if partitions is None else partitions:
             projection = self.kind()
             member = LiveMember(
                 projection,

@@ -6,13 +6,14 @@ stops: whether it should be folded cannot be known, so it is held and never skip
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
-from event_store.log import Page
+from event_store.log import Commit, Page
 from projectors.projection import Projection, Stream
 from schemas import Event
 from schemas.envelope import RecordedEvent
@@ -46,7 +47,7 @@ class Decoder:
     def __init__(self, registry: Registry, projections: Iterable[Projection[Any]]) -> None:
         self._registry = registry
         self._folded = frozenset(name for projection in projections for name in projection.whens)
-        self._wanted: dict[tuple[str, int], bool | None] = {}
+        self._ways: dict[tuple[str, int], Way] = {}
         self._last: tuple[Page, DecodedPage] | None = None
         self.turn = asyncio.Lock()
         """Large pages are folded one member after the other, so that one's write goes on beside the next one's fold."""
@@ -60,50 +61,91 @@ class Decoder:
         return decoded
 
     def _decode(self, page: Page) -> DecodedPage:
+        """Read on in the page's order; the loop does no more for an event than it must, as a replay has millions."""
         found: list[Decoded] = []
         types: set[str] = set()
-        wanted, decode = self._wanted, self._registry.decode
+        ways, read_metadata = self._ways, orjson.loads
         metadata, occurred_at = b"", datetime.min.replace(tzinfo=UTC)
         commits = iter(page.commits)
-        commit = next(commits, None)
+        commit_hash, commit_end = b"", 0
+        last_place, way = ("", 0), NOBODYS
         for event in page.events:
-            place = event.type, event.schema_version
-            is_wanted = wanted[place] if place in wanted else self._is_wanted(place)
-            if is_wanted is False:
+            _, position, tenant, name, version, id_, type_, schema_version, data, said, recorded_at = event
+            place = type_, schema_version
+            if place != last_place:
+                last_place, way = place, ways.get(place) or self._way(place)
+                types |= way.types
+            if way.is_skipped:
                 continue
             try:
-                if is_wanted is None:
-                    raise UnknownEvent(*place)
-                events = decode(event.type, event.schema_version, event.data)
-            except UnknownEvent as error:
-                what = f"a program that can read {error.type} version {error.schema_version}"
-                if isinstance(error, UnreadableEvent):
-                    what = f"{what} ({error.reason})"
-                return DecodedPage(found, frozenset(types), (event.position, what))
-            while commit is not None and commit.last_position < event.position:
-                commit = next(commits, None)
-            if event.metadata != metadata:
-                metadata = event.metadata
-                occurred_at = datetime.fromisoformat(orjson.loads(metadata)["occurred_at"])
-            stream = Stream(
-                event.tenant,
-                event.stream,
-                event.version,
-                event.position,
-                event.id,
-                event.recorded_at,
-                occurred_at,
-            )
-            found.append(Decoded(stream, events, commit.hash if commit else page.end.hash, event))
-            if len(events) == 1:
-                types.add(events[0].type)
-            else:
+                events = (way.read(data),) if way.read is not None else self._slowly(event)
+            except (UnknownEvent, ValidationError) as error:
+                what = self._why_held(event, error)
+                return DecodedPage(found, _types_of(found), (position, what))
+            if commit_end < position:
+                commit_hash, commit_end = _commit_at(commits, position, page)
+            if said != metadata:
+                metadata = said
+                occurred_at = datetime.fromisoformat(read_metadata(metadata)["occurred_at"])
+            stream = _new(Stream, (tenant, name, version, position, id_, recorded_at, occurred_at))
+            found.append(_new(Decoded, (stream, events, commit_hash, event)))
+            if way.read is None:
                 types.update(one.type for one in events)
         return DecodedPage(found, frozenset(types), None)
 
-    def _is_wanted(self, place: tuple[str, int]) -> bool | None:
-        """Say whether what a stored type is read as today is folded by anybody; None: this program does not know it."""
+    def _way(self, place: tuple[str, int]) -> "Way":
+        """Return how a stored type is read: what it is today may be folded by nobody, or be unknown to this program."""
         types = self._registry.today(*place)
-        answer = None if types is None else not types.isdisjoint(self._folded)
-        self._wanted[place] = answer
-        return answer
+        if types is not None and types.isdisjoint(self._folded):
+            way = NOBODYS
+        else:
+            read = self._registry.reader(*place)
+            way = Way(False, read, types if types is not None and read is not None else frozenset())
+        self._ways[place] = way
+        return way
+
+    def _slowly(self, event: RecordedEvent) -> Sequence[Event]:
+        """
+        Return an event that is upcast.
+
+        Raises:
+            UnknownEvent: This program does not know its type or version, or cannot read it.
+        """
+        return self._registry.decode(event.type, event.schema_version, event.data)
+
+    def _why_held(self, event: RecordedEvent, error: Exception) -> str:
+        """Return what a program must be able to do to read on."""
+        if isinstance(error, ValidationError):
+            try:
+                self._slowly(event)
+            except UnknownEvent as known:
+                error = known
+        assert isinstance(error, UnknownEvent)
+        what = f"a program that can read {error.type} version {error.schema_version}"
+        return f"{what} ({error.reason})" if isinstance(error, UnreadableEvent) else what
+
+
+class Way(NamedTuple):
+    """How a stored type and version is read."""
+
+    is_skipped: bool
+    read: Callable[[bytes], Event] | None
+    """Reads it in one call; None: it is upcast, or unknown."""
+    types: frozenset[str]
+    """What it is then, where `read` reads it."""
+
+
+NOBODYS = Way(True, None, frozenset())
+_new = tuple.__new__
+
+
+def _types_of(found: Iterable[Decoded]) -> frozenset[str]:
+    return frozenset(event.type for decoded in found for event in decoded.events)
+
+
+def _commit_at(commits: Iterator[Commit], position: int, page: Page) -> tuple[bytes, int]:
+    """Return the hash and the end of the commit that has a position; the page's own where it names none."""
+    for commit in commits:
+        if commit.last_position >= position:
+            return commit.hash, commit.last_position
+    return page.end.hash, page.end.position

@@ -32,9 +32,10 @@ class Place(NamedTuple):
     key: Key
 
 
-Method = Callable[[Any, Any, Stream], Any]
-Step = tuple[Place, Method, Event, Decoded, bool]
-"""One event's effect on one row; the last says that the row is made by it."""
+Method = Callable[..., Any]
+"""Of row, event and stream, and of the key where it asks for it."""
+Step = tuple[Place, Method, Event, Decoded, bool, bool]
+"""One event's effect on one row; the last two say that the row is made by it, and that the method asks for the key."""
 FAILED = object()
 _new = tuple.__new__
 
@@ -76,30 +77,31 @@ class Folding:
     def plan(self, decoded: Sequence[Decoded]) -> list[Step]:
         """Return the steps that events mean, in order."""
         steps: list[Step] = []
-        plans = self._plans
+        plans, add = self._plans, steps.append
         for source in decoded:
-            if self.parked and any(event.type in plans for event in source.events) and self._waits(source):
+            stream, events, _, _ = source
+            if self.parked and any(event.type in plans for event in events) and self._waits(source):
                 continue
-            stream = source.stream
             tenant = stream.tenant
-            for event in source.events:
+            for event in events:
                 for table, keys_of, method, takes_key, makes_row in plans.get(event.type, ()):
                     try:
-                        keys = tuple(keys_of(event, stream))
+                        keys = keys_of(event, stream)
+                        if type(keys) is not list:
+                            keys = tuple(keys)
                     except Exception as error:
                         self._park(_whole_stream(source), source, error)
                         continue
                     for key in keys:
                         place = _new(Place, (table, tenant, key if type(key) is tuple else tuple(key)))
-                        handler = partial(method, key=key) if takes_key else method
-                        steps.append((place, handler, event, source, makes_row))
+                        add((place, method, event, source, makes_row, takes_key))
         if self.only is not None or self.skipped:
             return [step for step in steps if self._counts(step)]
         return steps
 
     def _counts(self, step: Step) -> bool:
         """Say whether a step is to be taken, where only some rows are folded or some events are left out."""
-        place, _, _, source, _ = step
+        place, source = step[0], step[3]
         return (self.only is None or place in self.only) and (
             source.stream.position,
             place,
@@ -110,25 +112,26 @@ class Folding:
         missing: dict[str, set[Place]] = {}
         rows, incomplete = self.rows, self.incomplete
         if not self.complete or incomplete:
-            for place, _, _, _, makes_row in steps:
+            for place, _, _, _, makes_row, _ in steps:
                 if not makes_row and (not self.complete or place.table in incomplete) and place not in rows:
                     missing.setdefault(place.table, set()).add(place)
         return missing
 
     def fold(self, steps: Iterable[Step]) -> None:
-        """Fold steps into the rows at hand."""
+        """Fold steps into the rows at hand; parts are taken by number, as names cost a call each."""
         rows, changes, tenants, parked, bad = self.rows, self.changes, self.tenants, self.parked, self.bad
-        for place, method, event, source, makes_row in steps:
-            stream = source.stream
-            tenants[stream.tenant] = stream.position
+        for place, method, event, source, makes_row, takes_key in steps:
+            stream = source[0]
+            tenants[stream[0]] = stream[3]
             if (parked or bad) and (place in parked or place in bad):
                 self._park(place, source, bad.get(place))
                 continue
             row = None if makes_row else rows.get(place)
             try:
-                folded = method(row, event, stream)
+                folded = method(row, event, stream, key=place[2]) if takes_key else method(row, event, stream)
             except Exception as error:
-                folded = self._try_again(method, row, event, stream)
+                handler = partial(method, key=place.key) if takes_key else method
+                folded = self._try_again(handler, row, event, stream)
                 if folded is FAILED:
                     self._park(place, source, error)
                     continue

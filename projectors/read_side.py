@@ -45,6 +45,8 @@ class ReadSide:
     pool: "asyncpg.Pool[Any]"
     generations: Generations
     checkpoints: Checkpoints
+    role: str | None = None
+    """The database role that all this is done in; None: the account's own."""
 
 
 @asynccontextmanager
@@ -82,4 +84,5 @@ async def open_read_side(
             pool,
             Generations(pool, settings.namespace),
             Checkpoints(pool, settings.namespace),
+            role,
         )

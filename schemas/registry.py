@@ -6,7 +6,7 @@ Two domains may not claim one command, event type or collection: that is refused
 
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -110,6 +110,15 @@ class Registry:
             types = frozenset(event.type for event in ends_of(self.events[place], self.upcasts))
             self._today[place] = types
         return types
+
+    def reader(self, type: str, schema_version: int) -> Callable[[bytes], Event] | None:
+        """
+        Return what reads stored bytes of a type and version as today's one event; None where more is needed: `decode`.
+
+        What it raises where the bytes do not fit is `ValidationError`; `decode` says then what is wrong.
+        """
+        model = self.events.get((type, schema_version))
+        return None if model is None or model in self.upcasts else model.__pydantic_validator__.validate_json
 
     def decode(self, type: str, schema_version: int, data: bytes) -> Sequence[Event]:
         """

@@ -66,9 +66,7 @@ def change_of(event: Any, lot: str | None) -> LotChange:
 def _received(event: StockReceived) -> Changes:
     units = event.quantity
     quarantined, expired = _into(event.into, units)
-    return (
-        LotChange(event.lot, units, 0, quarantined, expired, received=units, expires_on=event.expires_on),
-    )
+    return (LotChange(event.lot, units, 0, quarantined, expired, units, expires_on=event.expires_on),)
 
 
 def _transferred_in(event: StockTransferredIn) -> Changes:

@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -28,12 +29,30 @@ from infra.embedded.server import running
 from infra.embedded.valkey import ValkeyServer
 from infra.garbage import collect_seldom
 from infra.telemetry import start_telemetry
-from tests.bench import append, commands, feed, live, log_features, queries, traces
+from tests.bench import (
+    append,
+    commands,
+    drift,
+    feed,
+    following,
+    live,
+    log_features,
+    pipeline,
+    queries,
+    replay,
+    replay_memory,
+    traces,
+)
+from tests.broker import broker
 
 RESULTS = Path("bench/results.json")
 PEERS = Path(".venv/peers/bin/python")
 CONNECTIONS = 32
 SHORT_ROUNDS = 1
+GROUPS = (
+    "commands", "append", "features", "feed", "replay", "drift", "following", "pipeline", "memory", "queries", "traces",
+    "live",
+)  # fmt: skip
 ROUNDS = 3
 
 
@@ -130,6 +149,75 @@ def feed_lines(url: str, rounds: int) -> Iterator[Line]:
         )
 
 
+def replay_lines(url: str, rounds: int) -> Iterator[Line]:
+    """A read model built anew, beside the raw scan of the same events and a peer's projection runner."""
+    peers = str(PEERS) if PEERS.exists() else None
+    events = 100_000 if rounds == SHORT_ROUNDS else 1_000_000
+    found = replay.run(url, events, rounds, peers)
+    check = f"{found.rows:,} rows are what {events:,} events add up to"
+    fresh = f"into a fresh generation, {found.processes} processes"
+    for name, rates, aim in (
+        ("live, a checkpoint a page", found.checkpointed, 0.3),
+        (fresh, found.fresh, 0.6),
+    ):
+        rate, scan, share = median(rates), median(found.scan), found.share(rates)
+        path = f"replay of {replay.PROJECTION}: {name}"
+        yield Line(path, "events/s", rate, scan, f"≥ {aim} of the raw scan", found.equal, check, share=share)
+        if found.peer is not None:
+            yield Line(
+                path, "events/s", rate, found.peer, "≥ 40 × eventsourcing's runner", found.equal, check
+            )
+
+
+def following_lines(url: str, broker_url: str, rounds: int) -> Iterator[Line]:
+    """Followers under a steady load, and the relay."""
+    seconds, events = (5.0, 100_000) if rounds == SHORT_ROUNDS else (20.0, 500_000)
+    kept = following.run_live(url, 10_000, seconds)
+    behind, check = kept.behind_seconds(0.5), f"rows of {len(following.LIVE)} projections equal their fold"
+    name = f"five projections live: behind {kept.rate:,.0f} appended a second"
+    p99 = kept.behind_seconds(0.99) * 1000
+    yield Line(name, "ms", behind * 1000, None, "p99 ≤ 1 s, at 10,000/s", kept.equal, check, p99)
+    relayed = following.run_relay(url, broker_url, events)
+    rate, whole = relayed.events / relayed.seconds, relayed.found == relayed.events
+    check = f"{relayed.found:,} of {relayed.events:,} in the queues, in order"
+    yield Line("relay to RabbitMQ, confirmed", "events/s", rate, None, "≥ 50,000", whole, check)
+
+
+def pipeline_lines(broker_url: str, rounds: int) -> Iterator[Line]:
+    """From commit to readable row through RabbitMQ, and after the projector has stood still."""
+    seconds = 5.0 if rounds == SHORT_ROUNDS else 30.0
+    found = pipeline.measure(argparse.Namespace(seconds=seconds, rate=500, broker=broker_url))
+    same = f"acknowledged {found.acknowledged:,} = stored {found.stored:,}, rows equal their fold"
+    name, aim = "commit to readable row, 500 commands/s, RabbitMQ", "p50 ≤ 8 ms, p99 ≤ 50 ms"
+    yield Line(name, "ms", found.lag_ms(0.5), None, aim, found.holds, same, found.lag_ms(0.99))
+    rate = found.stopped_events / found.caught_up_seconds
+    yield Line(
+        "catching up after 10 s of standing still", "events/s", rate, None, "≥ 20,000", found.holds, same
+    )
+
+
+def memory_lines(rounds: int) -> Iterator[Line]:
+    """What a replay takes; the full size takes too long for every run, see replay_memory.py."""
+    sizes = [50_000, 100_000] if rounds == SHORT_ROUNDS else [250_000, 1_000_000]
+    found = replay_memory.measure(sizes, 20_000, replay.PROJECTION)
+    name, small = (
+        f"replay of {sizes[-1]:,} events: memory",
+        found.most_bytes <= replay_memory.MEMORY_BYTES_MAX,
+    )
+    yield Line(name, "MB", found.most_bytes / 2**20, None, "≤ 300", small, "process at its largest")
+
+
+def drift_lines(url: str, rounds: int) -> Iterator[Line]:
+    """One changed row among many."""
+    rows, sweep = (100_000, 20.0) if rounds == SHORT_ROUNDS else (1_000_000, 60.0)
+    found = drift.run(url, rows, sweep)
+    name, aim = (
+        f"drift: one changed row of {found.rows:,} is found",
+        f"≤ {found.bound_seconds:.0f} (sweep and slice)",
+    )
+    yield Line(name, "s", found.seconds, None, aim, found.holds, "that row alone, and mended")
+
+
 def query_lines(url: str, redis_url: str, rounds: int) -> Iterator[Line]:
     """Queries beside bare routes."""
     found = queries.run(url, redis_url, rounds, 3.0)
@@ -189,17 +277,36 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="taken for the sake of make; nothing here is random"
     )
-    rounds = parser.parse_args().rounds
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP", help=f"of {', '.join(GROUPS)}"
+    )
+    given = parser.parse_args()
+    rounds, chosen = given.rounds, set(given.only)
     start_telemetry(role="bench", level="WARNING")
     collect_seldom()
-    lines = list(commands_lines(rounds))
-    with services() as (postgres_url, redis_url):
-        lines += append_lines(postgres_url, rounds)
-        lines += feature_lines(postgres_url, rounds)
-        lines += feed_lines(postgres_url, rounds)
-        lines += query_lines(postgres_url, redis_url, rounds)
-        lines += trace_lines(postgres_url)
-        lines += live_lines(postgres_url)
+    lines = list(commands_lines(rounds)) if "commands" in chosen else []
+    with services() as (postgres_url, redis_url), ExitStack() as stack:
+        broker_url = ""
+        if chosen & {"following", "pipeline"}:
+            broker_url = stack.enter_context(broker(Path(tempfile.gettempdir())))
+        groups: dict[str, Callable[[], Iterator[Line]]] = {
+            "append": lambda: append_lines(postgres_url, rounds),
+            "features": lambda: feature_lines(postgres_url, rounds),
+            "feed": lambda: feed_lines(postgres_url, rounds),
+            "replay": lambda: replay_lines(postgres_url, rounds),
+            "drift": lambda: drift_lines(postgres_url, rounds),
+            "following": lambda: following_lines(postgres_url, broker_url, rounds),
+            "pipeline": lambda: pipeline_lines(broker_url, rounds),
+            "memory": lambda: memory_lines(rounds),
+            "queries": lambda: query_lines(postgres_url, redis_url, rounds),
+            "traces": lambda: trace_lines(postgres_url),
+            "live": lambda: live_lines(postgres_url),
+        }
+        for name, measured in groups.items():
+            if name in chosen:
+                for line in measured():
+                    print(f"{line.path}: {line.ours:,.1f} {line.unit}", file=sys.stderr, flush=True)
+                    lines.append(line)
     show(lines)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([{**asdict(line), "ratio": line.ratio} for line in lines], indent=2) + "\n")

@@ -90,6 +90,24 @@ async def _answers(http: httpx2.AsyncClient, port: int) -> bool:
         return False
 
 
+async def register(system: RunningSystem) -> None:
+    """Register what the commands are about."""
+    headers = {"Authorization": f"Bearer {system.token()}"}
+    async with httpx2.AsyncClient(base_url=system.command_url, headers=headers, trust_env=False) as http:
+        site = {"name": "Main", "time_zone": "Europe/Berlin"}
+        commands: list[Any] = [{"command": "sites.register", "id": {"site_id": "S1"}, "data": site}]
+        commands += [
+            {
+                "command": "items.register",
+                "id": {"item_id": f"I{number}"},
+                "data": {"name": "x", "category": "y"},
+            }
+            for number in range(ITEMS)
+        ]
+        answer = await http.post("/v1/commands", json={"commands": commands}, timeout=60)
+        assert {item["status"] for item in answer.json()["results"]} == {200}, answer.text[:500]
+
+
 class Bench:
     """One run against one system."""
 
@@ -98,26 +116,6 @@ class Bench:
         self._system, self._options = system, options
         self._token = system.token()
         self._next = 0
-
-    async def prepare(self) -> None:
-        """Register what the commands are about."""
-        async with httpx2.AsyncClient(
-            base_url=self._system.command_url,
-            headers={"Authorization": f"Bearer {self._token}"},
-            trust_env=False,
-        ) as http:
-            site = {"name": "Main", "time_zone": "Europe/Berlin"}
-            commands: list[Any] = [{"command": "sites.register", "id": {"site_id": "S1"}, "data": site}]
-            commands += [
-                {
-                    "command": "items.register",
-                    "id": {"item_id": f"I{number}"},
-                    "data": {"name": "x", "category": "y"},
-                }
-                for number in range(ITEMS)
-            ]
-            answer = await http.post("/v1/commands", json={"commands": commands}, timeout=60)
-            assert {item["status"] for item in answer.json()["results"]} == {200}, answer.text[:500]
 
     async def one_by_one(self) -> None:
         """Let the bare route and ours take turns."""
@@ -220,7 +218,7 @@ async def run(options: argparse.Namespace) -> Found:
         settings = settings_for(Path(folder), broker_url=options.broker)
         async with running_system(settings) as system:
             bench = Bench(system, options)
-            await bench.prepare()
+            await register(system)
             await bench.one_by_one()
             await caught_up(system, 120)
             await bench.in_batches()

@@ -28,7 +28,7 @@ from infra.settings import load_settings
 from projectors.app import PAGE_EVENTS_MAX
 from projectors.build import Build, Workshop
 from projectors.read_side import ReadSide, open_read_side
-from projectors.runner import LiveProjections
+from projectors.runner import Kinds, LiveProjections
 from projectors.verify import verify_projections
 from schemas import Event
 from schemas.envelope import Metadata
@@ -133,8 +133,9 @@ async def reached(side: ReadSide, position: int, pause_seconds: float = 0.02) ->
 class projecting:  # noqa: N801 (a block, named as one)
     """A projector in this process for a block."""
 
-    def __init__(self, side: ReadSide) -> None:
+    def __init__(self, side: ReadSide, kinds: Kinds | None = None) -> None:
         self._side = side
+        self._kinds = side.kinds if kinds is None else kinds
         self._stop = asyncio.Event()
 
     async def __aenter__(self) -> None:
@@ -142,7 +143,7 @@ class projecting:  # noqa: N801 (a block, named as one)
         url = side.settings.read_url_or_store
         self._watch = HeadWatch([url], side.settings.namespace)
         await self._watch.__aenter__()
-        members = LiveProjections(side.kinds, side.registry, side.generations, side.checkpoints)
+        members = LiveProjections(self._kinds, side.registry, side.generations, side.checkpoints)
         await members.open()
         role = ConsumerRole(
             log=side.log, pool=side.pool, namespace=side.settings.namespace, group="projections",

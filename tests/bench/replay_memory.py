@@ -11,12 +11,11 @@ On a PostgreSQL of its own: for each number of events a database with so many, o
 
 import argparse
 import os
-import random
 import re
 import subprocess
 import sys
 import time
-from datetime import date
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
@@ -28,33 +27,20 @@ from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
 from infra.embedded.server import running
 from infra.settings import load_settings
-from schemas import Event
-from schemas.supply.stock import StockReceived
-from tests.bench.feed import append
+from tests.bench.replay import fill
 from tests.services import create_database, drop_database
 
 MEMORY_BYTES_MAX = 300 * 1024 * 1024
 GROWTH_BYTES_MAX = 30 * 1024 * 1024
-TENANTS = 8
-PART = 10_000
 LOOK_SECONDS = 0.05
 REPLAY_SECONDS_MAX = 3_600.0
 
 
-async def fill(url: str, events: int, stocks: int) -> None:
-    """Append so many events about so many stocks, tenant by tenant, so that most partitions have some."""
-    chance = random.Random(7)
+async def fill_log(url: str, events: int, stocks: int) -> None:
+    """Append so many events about so many stocks."""
     settings = load_settings(store_url=url, read_url=url, domains="supply")
     async with PostgresLog(settings.store_urls, settings.namespace) as log:
-        for start in range(0, events, PART):
-            received: list[tuple[str, Event]] = [
-                (
-                    f"stock/S{(number := chance.randrange(stocks)) % 50}/I{number // 50}",
-                    StockReceived(lot=f"L{chance.randrange(4)}", quantity=1, expires_on=date(2027, 1, 1)),
-                )
-                for _ in range(min(PART, events - start))
-            ]
-            await append(log, received, f"t{start // PART % TENANTS}")
+        await fill(log, events, stocks=stocks)
 
 
 def replay(url: str, projection: str) -> tuple[int, float]:
@@ -87,6 +73,47 @@ def _peak_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+@dataclass
+class Found:
+    """The most memory by number of events, and for how long each replay ran."""
+
+    events: list[int]
+    peaks: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def most_bytes(self) -> int:
+        """The most of all."""
+        return max(self.peaks)
+
+    @property
+    def growth_bytes(self) -> int:
+        """By how much the last took more than the one before."""
+        return self.peaks[-1] - self.peaks[-2] if len(self.peaks) > 1 else 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether memory stays within its bounds."""
+        return self.most_bytes <= MEMORY_BYTES_MAX and self.growth_bytes <= GROWTH_BYTES_MAX
+
+
+def measure(sizes: list[int], stocks: int, projection: str) -> Found:
+    """Replay logs of some sizes, on a PostgreSQL of the run's own."""
+    found = Found(sizes)
+    with ephemeral_folder() as folder:
+        server = PostgresServer(server_folder(folder, "postgres"), free_port(), fast=True)
+        with running(server):
+            for events in sizes:
+                url = create_database(server.url)
+                migrate(url, "everfold", range(8))
+                uvloop.run(fill_log(url, events, stocks))
+                peak, seconds = replay(url, projection)
+                found.peaks.append(peak)
+                found.seconds.append(seconds)
+                drop_database(server.url, url)
+    return found
+
+
 def main() -> int:
     """Measure each size, and say whether memory stays within its bounds."""
     parser = argparse.ArgumentParser(
@@ -96,26 +123,14 @@ def main() -> int:
     parser.add_argument("--stocks", type=int, default=20_000)
     parser.add_argument("--projection", default="stock-levels")
     given = parser.parse_args()
-    peaks: list[int] = []
-    with ephemeral_folder() as folder:
-        server = PostgresServer(server_folder(folder, "postgres"), free_port(), fast=True)
-        with running(server):
-            for events in given.events:
-                url = create_database(server.url)
-                migrate(url, "everfold", range(8))
-                uvloop.run(fill(url, events, given.stocks))
-                peak, seconds = replay(url, given.projection)
-                peaks.append(peak)
-                print(
-                    f"{events:>12,} events: {peak / 2**20:6.0f} MiB, {events / seconds:,.0f} events a second"
-                )
-                drop_database(server.url, url)
-    growth = peaks[-1] - peaks[-2] if len(peaks) > 1 else 0
-    holds = max(peaks) <= MEMORY_BYTES_MAX and growth <= GROWTH_BYTES_MAX
+    found = measure(given.events, given.stocks, given.projection)
+    for events, peak, seconds in zip(found.events, found.peaks, found.seconds, strict=True):
+        print(f"{events:>12,} events: {peak / 2**20:6.0f} MiB, {events / seconds:,.0f} events a second")
     print(
-        f"most {max(peaks) / 2**20:.0f} MiB, growth {growth / 2**20:.0f} MiB: {'holds' if holds else 'DOES NOT HOLD'}"
+        f"most {found.most_bytes / 2**20:.0f} MiB, growth {found.growth_bytes / 2**20:.0f} MiB: "
+        f"{'holds' if found.holds else 'DOES NOT HOLD'}"
     )
-    return 0 if holds else 1
+    return 0 if found.holds else 1
 
 
 if __name__ == "__main__":
