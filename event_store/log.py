@@ -1,7 +1,7 @@
 """
 The log's interface: streams that only grow, and one order over each partition.
 
-A tenant lives in one partition. Positions in a partition start at 1, have no gaps, and appear in commit order, so
+A tenant lives in one partition at a time, and in each partition once (docs/decisions/0020). Positions in a partition start at 1, have no gaps, and appear in commit order, so
 "everything after N" never misses anything. A stream's version is the number of events in it: 0 means that it does
 not exist. `postgres.py` and `memory.py` keep this interface, and tests/contract/ holds both to it.
 """
@@ -12,8 +12,10 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
+from event_store.residences import Residences
 from schemas.envelope import CommitMark, RecordedEvent
 from schemas.errors import BadDefinition, TooLarge
+from schemas.moves import Arrival, arrival_of
 
 BATCH_APPENDS_MAX = 1_000
 BATCH_BYTES_MAX = 16 * 1024 * 1024
@@ -162,7 +164,11 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A contiguous run of one partition's events, ending on a commit's end."""
+    """
+    A contiguous run of one partition's events, ending on a commit's end, and before the next arrival of a tenant.
+
+    So an arrival is the first event of its page, or in none; what comes before it waits for nobody.
+    """
 
     partition: int
     after: CommitMark
@@ -171,6 +177,11 @@ class Page:
     end: CommitMark
     """Where it ends; equals `after` when there is nothing new."""
     commits: Sequence[Commit] = field(default=())
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """What of another partition must have been taken before this page; mostly None."""
+        return arrival_of(self.events[0]) if self.events else None
 
 
 class TagTail(NamedTuple):
@@ -298,7 +309,26 @@ class EventLog(Protocol):
     """The partitions that the log has."""
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives: a stable hash, unless an override says otherwise."""
+        """
+        Return where a tenant lives: a stable hash, unless an override says otherwise.
+
+        Where it came from while it is on its way to another partition; appends are refused there meanwhile.
+        """
+        ...
+
+    async def residences_of(self, tenant: str) -> Residences:
+        """
+        Return where a tenant lives and has lived, as it was two seconds ago at the most.
+
+        As far as any server that answers knows, as in `likely_partition_of`.
+
+        Raises:
+            StoreUnavailable: None answers.
+        """
+        ...
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it; for who reads whole partitions."""
         ...
 
     async def likely_partition_of(self, tenant: str) -> int:

@@ -31,12 +31,12 @@ from event_store.log import (
     TagTail,
 )
 from event_store.object_store import NoStore, ObjectStore
-from event_store.placement import home_of
+from event_store.placement import Placements
+from event_store.residences import Residences
 from event_store.servers import OF_ACCOUNT, LogRoles, Servers
 from schemas.envelope import CommitMark, RecordedEvent
 from schemas.errors import BadDefinition, StoreUnavailable
 
-PLACEMENTS_CACHED_MAX = 100_000
 STREAM_EVENTS_READ_MAX = 500
 STREAM_BYTES_READ_MAX = 8 * 1024 * 1024
 VERSION_MAX = 2**63 - 1
@@ -65,7 +65,7 @@ class PostgresReading:
         """
         self.servers = self._servers = Servers(store_urls, namespace, statements_cached_max, roles)
         self.partitions: Sequence[int] = self._servers.partitions
-        self._placements: dict[str, int] = {}
+        self._placements = Placements(self._servers)
         self._archive = ArchivedPart(self._servers, archive or NoStore())
 
     async def __aenter__(self) -> Self:
@@ -76,40 +76,28 @@ class PostgresReading:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._placements.close()
         await self._servers.close()
         await self._archive.close()
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives: a stable hash, unless an override says otherwise."""
-        placed = self._placements.get(tenant)
-        if placed is None:
-            home = home_of(tenant, self.partitions)
-            row = await self._servers.read(
-                home, lambda connection: connection.fetchrow(self._servers.sql("placement"), tenant)
-            )
-            if len(self._placements) >= PLACEMENTS_CACHED_MAX:
-                self._placements.clear()
-            placed = self._placements[tenant] = row[0] if row else home
-        return placed
+        """Return where a tenant lives, or came from while it is on its way; see `EventLog.partition_of`."""
+        return (await self._placements.of(tenant)).present.partition
 
     async def likely_partition_of(self, tenant: str) -> int:
-        """
-        Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`.
+        """Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`."""
+        return (await self._placements.likely(tenant)).present.partition
 
-        The word of the server where placements are looked up counts. The others have each of its rows before it
-        does, and may have that of a placement that was cut short besides.
-        """
-        home = home_of(tenant, self.partitions)
-        for partition in dict.fromkeys((home, *self._servers.firsts())):
-            try:
-                row = await self._servers.read(
-                    partition,
-                    lambda connection: connection.fetchrow(self._servers.sql("placement"), tenant),
-                )
-            except StoreUnavailable:
-                continue
-            return int(row[0]) if row else home
-        raise StoreUnavailable
+    async def residences_of(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived; see `EventLog.residences_of`."""
+        return await self._placements.likely(tenant)
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it; for who reads whole partitions."""
+        rows = await self._servers.read(
+            partition, lambda connection: connection.fetch(self._servers.sql("moved_tenants"), partition)
+        )
+        return frozenset(row[0] for row in rows)
 
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail]

@@ -30,6 +30,7 @@ from event_store.log import (
     StreamTail,
     TagTail,
 )
+from event_store.residences import Residences
 from event_store.sealed_states import SealedStates
 from event_store.sealing import MARK, Sealable, SealBroken, Sealer
 from infra.telemetry import log
@@ -74,6 +75,14 @@ class SealedLog:
     async def likely_partition_of(self, tenant: str) -> int:
         """Return where a tenant lives as far as any server knows; see `EventLog.likely_partition_of`."""
         return await self._log.likely_partition_of(tenant)
+
+    async def residences_of(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived; see `EventLog.residences_of`."""
+        return await self._log.residences_of(tenant)
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it."""
+        return await self._log.moved_tenants(partition)
 
     async def reachable_heads(self) -> Mapping[int, CommitMark]:
         """Return the heads of the partitions whose server answers."""
