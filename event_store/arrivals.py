@@ -9,7 +9,7 @@ waits cannot wait for each other, because what is waited for was committed befor
 from collections.abc import Iterator
 
 from event_store.log import Page
-from schemas.moves import Arrival, TenantArrived, TenantLeft, arrival_of
+from schemas.moves import TenantArrived, TenantLeft
 
 ARRIVED, LEFT = TenantArrived.type, TenantLeft.type
 
@@ -17,11 +17,6 @@ ARRIVED, LEFT = TenantArrived.type, TenantLeft.type
 def has_moves(page: Page) -> bool:
     """Say whether a tenant arrives or leaves in a page."""
     return any(event.type in (ARRIVED, LEFT) for event in page.events)
-
-
-def arrival_at_start(page: Page) -> Arrival | None:
-    """Return the arrival that a page begins with; None where it begins with anything else."""
-    return arrival_of(page.events[0]) if page.events else None
 
 
 def pieces(page: Page) -> Iterator[Page]:

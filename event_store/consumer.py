@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from event_store.arrivals import arrival_at_start, pieces
+from event_store.arrivals import pieces
 from event_store.checkpoints import Checkpoint, Checkpoints, Connection
 from event_store.feed import beyond
 from event_store.log import Page
@@ -73,7 +73,7 @@ class Member(ABC):
         """
         return False
 
-    async def step(self, page: Page) -> None:
+    async def step(self, page: Page, *, fence_seconds: float = FENCE_SECONDS_MAX) -> None:
         """
         Take what of a page lies beyond the checkpoint; at a tenant's arrival, once its fence has been passed.
 
@@ -86,11 +86,11 @@ class Member(ABC):
         if rest.end.position <= self.checkpoint.mark.position:
             return
         for piece in pieces(rest):
-            if (arrival := arrival_at_start(piece)) is not None:
-                await self._pass_fence(arrival)
+            if (arrival := piece.arrival) is not None:
+                await self._pass_fence(arrival, fence_seconds)
             await self.take(piece)
 
-    async def _pass_fence(self, arrival: Arrival, seconds_max: float = FENCE_SECONDS_MAX) -> None:
+    async def _pass_fence(self, arrival: Arrival, seconds_max: float) -> None:
         """Wait until this consumer has taken the partition that a tenant left up to where it left."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds_max

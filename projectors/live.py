@@ -11,7 +11,6 @@ from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from typing import NamedTuple
 
-from event_store.arrivals import arrival_at_start
 from event_store.checkpoints import Checkpoint, Checkpoints
 from event_store.consumer import Held, Member, mark_within, recorded_at_of
 from event_store.feed import until
@@ -93,7 +92,7 @@ class LiveMember(Member):
         With a tenant's arrival rows come in that were made elsewhere, so from there on nothing is known of rows that
         are not at hand. A page that holds an arrival begins with it.
         """
-        if (arrival := arrival_at_start(page)) is not None:
+        if (arrival := page.arrival) is not None:
             self.forget()
         decoded = self._decoder.decode(page)
         events: Sequence[Decoded] = decoded.events
@@ -160,7 +159,7 @@ class LiveMember(Member):
         if self._was_split != (split is not None):
             self.forget()
             self._was_split = split is not None
-        complete = page.after.position == 0 and arrival_at_start(page) is None
+        complete = page.after.position == 0 and page.arrival is None
         await self._know_standing(bad, complete=complete)
         if split is None:
             async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
