@@ -38,7 +38,7 @@ from event_store.servers import CALL_SECONDS_MAX, OF_ACCOUNT, LogRoles
 from event_store.snapshots import Snapshots
 from infra.failpoints import failpoint
 from schemas.envelope import BEGINNING, CommitMark
-from schemas.errors import EpochChanged, OutcomeUnknown, StoreUnavailable
+from schemas.errors import EpochChanged, OutcomeUnknown, StoreUnavailable, TenantMoving
 
 LOST_CALLS_MAX = 1_000
 FILLED_EVENTS_MAX = 65_536
@@ -159,7 +159,7 @@ class PostgresLog(PostgresReading):
             raise
         except LOST as error:
             raise StoreUnavailable from error
-        self._placements.pop(tenant, None)
+        self._placements.forget(tenant)
 
     async def keep_house(self, partition: int, *, keys_kept: timedelta) -> None:
         """Make the tables that a partition will need next, drop keys that are old enough, note where what occurs."""
@@ -232,8 +232,8 @@ class PostgresLog(PostgresReading):
             case failures.NOT_HERE:
                 return PartitionNotHere(f"partition {partition}", "is not on the server that is to have it")
             case failures.PLACED_ELSEWHERE:
-                self._placements.clear()
-                return StoreUnavailable()
+                self._placements.forget()
+                return TenantMoving()
         if error.sqlstate in failures.NOT_MIGRATED:
             return StoreNotMigrated()
         return StoreUnavailable() if means_later(error) else error

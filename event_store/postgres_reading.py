@@ -35,7 +35,7 @@ from event_store.placement import Placements
 from event_store.residences import Residences
 from event_store.servers import OF_ACCOUNT, LogRoles, Servers
 from schemas.envelope import CommitMark, RecordedEvent
-from schemas.errors import BadDefinition, StoreUnavailable
+from schemas.errors import BadDefinition, StoreUnavailable, TenantMoving
 
 STREAM_EVENTS_READ_MAX = 500
 STREAM_BYTES_READ_MAX = 8 * 1024 * 1024
@@ -81,8 +81,11 @@ class PostgresReading:
         await self._archive.close()
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives, or came from while it is on its way; see `EventLog.partition_of`."""
-        return (await self._placements.of(tenant)).present.partition
+        """Return where a tenant lives, to append by; see `EventLog.partition_of`."""
+        found = await self._placements.of(tenant)
+        if found.is_moving:
+            raise TenantMoving
+        return found.present.partition
 
     async def likely_partition_of(self, tenant: str) -> int:
         """Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`."""
