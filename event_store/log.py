@@ -1,9 +1,10 @@
 """
 The log's interface: streams that only grow, and one order over each partition.
 
-A tenant lives in one partition at a time, and in each partition once (docs/decisions/0020). Positions in a partition start at 1, have no gaps, and appear in commit order, so
-"everything after N" never misses anything. A stream's version is the number of events in it: 0 means that it does
-not exist. `postgres.py` and `memory.py` keep this interface, and tests/contract/ holds both to it.
+A tenant lives in one partition at a time, and in each partition once (docs/decisions/0020). Positions in a partition
+start at 1, have no gaps, and appear in commit order, so "everything after N" never misses anything. A stream's version
+is the number of events in it: 0 means that it does not exist. `postgres.py` and `memory.py` keep this interface, and
+tests/contract/ holds both to it.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -389,8 +390,8 @@ class EventLog(Protocol):
         """
         Return the events that carry each of some tags, in order, and the head they were read at, in one query.
 
-        Of a tenant that moved those of earlier partitions come first where `after` is 0; any other is a position of this
-        partition, after all of the past.
+        Of a tenant that moved those of earlier partitions come first where `after` is 0; any other is a position of
+        this partition, after all of the past.
         """
         ...
 
@@ -431,8 +432,8 @@ class EventLog(Protocol):
         """
         Return one stream's events, oldest first or `backwards`, in bounded memory.
 
-        All bounds that are given hold, and all but `after_version` are included. Of a tenant that moved, `until_partition`
-        is the last that counts (None: where it lives), and `until_position` a position of it.
+        All bounds that are given hold, and all but `after_version` are included. Of a tenant that moved,
+        `until_partition` is the last that counts (None: where it lives), and `until_position` a position of it.
         """
         ...
 

@@ -276,10 +276,10 @@ class MemoryLog:
             if key[0] == tenant:
                 partition = here.number if first.partition is None else first.partition
                 there.keys[key] = fingerprint, first._replace(partition=partition)
-        self._moves[tenant][-1] = move._replace(arrived_position=there.head.position + 1, arrived_at=self._clock())
-        await self.append_batch(
-            there.number, [arriving(move, there.version((tenant, stream_of(tenant))))]
+        self._moves[tenant][-1] = move._replace(
+            arrived_position=there.head.position + 1, arrived_at=self._clock()
         )
+        await self.append_batch(there.number, [arriving(move, there.version((tenant, stream_of(tenant))))])
         arrived_at = there.commits[-1].commit.recorded_at
         self._moves[tenant][-1] = self._moves[tenant][-1]._replace(arrived_at=arrived_at)
 

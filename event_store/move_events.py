@@ -16,7 +16,9 @@ def leaving(
     tenant: str, version: int, number: int, to_partition: int, *, actor: str = ROLE, reason: str | None = None
 ) -> Append:
     """Return the append of the fence; `version` is that of the tenant's stream of moves."""
-    return _append(tenant, version, TenantLeft(number=number, to_partition=to_partition, reason=reason), actor, reason)
+    return _append(
+        tenant, version, TenantLeft(number=number, to_partition=to_partition, reason=reason), actor, reason
+    )
 
 
 def arriving(move: Move, version: int, *, actor: str = ROLE, reason: str | None = None) -> Append:
