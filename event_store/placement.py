@@ -2,8 +2,8 @@
 Says in which partition a tenant lives: by a hash that never changes, unless a row says otherwise.
 
 Rows are kept once they are looked up. That a tenant has moved since is noticed by a number that each server counts its
-news of moves with: the number of a tenant's home is looked at every `LOOK_SECONDS` at the most, by whoever needs a place
-of that server then; the others wait for nothing. A process that appends by an old place is refused in any case.
+news of moves with: the number of a tenant's home is looked at every `LOOK_SECONDS`, by whoever needs a place of that
+server then. A process that appends by an old place is refused in any case.
 """
 
 import asyncio
@@ -42,6 +42,8 @@ class Placements:
         self._first_of = {at: first for first in self._changes for at in servers.beside(first)}
         self._due: dict[int, float] = dict.fromkeys(self._changes, 0.0)
         self._looks: dict[int, asyncio.Task[None]] = {}
+        self._away: set[int] = set()
+        """Servers that did not answer: nobody waits for the next look."""
 
     async def close(self) -> None:
         """End what is under way."""
@@ -84,7 +86,9 @@ class Placements:
     async def any_moved(self) -> bool:
         """Say whether a tenant may ever have moved: in a log where none has, nobody needs to look further."""
         if None in self._changes.values():
-            await asyncio.gather(*(self._look(first) for first, at in self._changes.items() if at is None))
+            now = time.monotonic()
+            due = [first for first, at in self._changes.items() if at is None and now >= self._due[first]]
+            await asyncio.gather(*map(self._look, due))
         return any(changes != 0 for changes in self._changes.values())
 
     def forget(self, tenant: str | None = None) -> None:
@@ -117,7 +121,10 @@ class Placements:
         if look is None:
             self._due[first] = time.monotonic() + LOOK_SECONDS
             look = self._looks[first] = asyncio.create_task(self._ask_changes(first), name="look for moves")
-        await asyncio.wait({look}, timeout=LOOK_SECONDS_MAX)
+        if first not in self._away:
+            await asyncio.wait({look}, timeout=LOOK_SECONDS_MAX)
+            if not look.done():
+                self._away.add(first)
 
     async def _ask_changes(self, first: int) -> None:
         try:
@@ -127,7 +134,9 @@ class Placements:
             if self._changes[first] not in (None, row[0]):
                 self._known.clear()
             self._changes[first] = row[0]
+            self._away.discard(first)
         except StoreUnavailable as error:
+            self._away.add(first)
             log.warning("moves not looked at", partition=first, error=str(error))
         finally:
             self._due[first] = time.monotonic() + LOOK_SECONDS

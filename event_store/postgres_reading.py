@@ -31,11 +31,12 @@ from event_store.log import (
     TagTail,
 )
 from event_store.object_store import NoStore, ObjectStore
+from event_store.past import Past
 from event_store.placement import Placements
 from event_store.residences import Residences
 from event_store.servers import OF_ACCOUNT, LogRoles, Servers
 from schemas.envelope import CommitMark, RecordedEvent
-from schemas.errors import BadDefinition, StoreUnavailable
+from schemas.errors import BadDefinition, StoreUnavailable, TenantMoving
 
 STREAM_EVENTS_READ_MAX = 500
 STREAM_BYTES_READ_MAX = 8 * 1024 * 1024
@@ -66,6 +67,7 @@ class PostgresReading:
         self.servers = self._servers = Servers(store_urls, namespace, statements_cached_max, roles)
         self.partitions: Sequence[int] = self._servers.partitions
         self._placements = Placements(self._servers)
+        self._past = Past(self._servers, self._placements)
         self._archive = ArchivedPart(self._servers, archive or NoStore())
 
     async def __aenter__(self) -> Self:
@@ -81,8 +83,11 @@ class PostgresReading:
         await self._archive.close()
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives, or came from while it is on its way; see `EventLog.partition_of`."""
-        return (await self._placements.of(tenant)).present.partition
+        """Return where a tenant lives, to append by; see `EventLog.partition_of`."""
+        found = await self._placements.of(tenant)
+        if found.is_moving:
+            raise TenantMoving
+        return found.present.partition
 
     async def likely_partition_of(self, tenant: str) -> int:
         """Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`."""
@@ -102,7 +107,7 @@ class PostgresReading:
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail]
     ) -> tuple[Sequence[RecordedEvent], CommitMark]:
-        """Return many streams' events in order of position, in one query, and the head that they were read at."""
+        """Return many streams' events in order, and the head that they were read at; see `EventLog.read_tails`."""
         wanted = list(zip(*tails, strict=True)) or [(), (), ()]
         rows = await self._servers.read(
             partition,
@@ -112,12 +117,16 @@ class PostgresReading:
         *head, archived_to = rows[0][EVENT_FIELDS:]
         if archived_to is not None:
             events += await self._archive.read_tails(partition, tails, events, archived_to)
-        return sorted(events), mark_of(*head)
+        events.sort()
+        for earlier, lacking in (await self._past.lacking(partition, tails, events)).items():
+            before, _ = await self.read_tails(earlier, lacking)
+            events = [*before, *events]
+        return events, mark_of(*head)
 
     async def read_tagged(
         self, partition: int, tails: Sequence[TagTail]
     ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
-        """Return the events that carry each of some tags, in order, in one query, and the head they were read at."""
+        """Return the events that carry each of some tags, in order; see `EventLog.read_tagged`."""
         wanted = list(zip(*tails, strict=True)) or [(), (), ()]
         rows = await self._servers.read(
             partition,
@@ -129,6 +138,10 @@ class PostgresReading:
         for row, event in zip(rows, _events(rows), strict=True):
             if row[1] is not None:
                 by_tag[row[EVENT_FIELDS + 2] - 1].append(event)
+        for earlier, numbers in (await self._past.untagged(partition, tails)).items():
+            before, _ = await self.read_tagged(earlier, [tails[number] for number in numbers])
+            for number, events in zip(numbers, before, strict=True):
+                by_tag[number][:0] = events
         return by_tag, mark_of(*rows[0][EVENT_FIELDS : EVENT_FIELDS + 2])
 
     async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
@@ -160,7 +173,16 @@ class PostgresReading:
                 for tail in tails
             ]
             events += await self._archive.read_tails(partition, ends, events, archived_to)
-        return StreamStates(saved, sorted(events), mark_of(*head))
+        events.sort()
+        saved_to = {(one.tenant, one.stream): one.version for one in saved}
+        starts = [
+            tail._replace(after_version=saved_to.get((tail.tenant, tail.stream), tail.after_version))
+            for tail in tails
+        ]
+        for earlier, lacking in (await self._past.lacking(partition, starts, events)).items():
+            before = await self.read_states(earlier, lacking)
+            saved, events = [*before.saved, *saved], [*before.events, *events]
+        return StreamStates(saved, events, mark_of(*head))
 
     async def read_stream(
         self,
@@ -170,15 +192,42 @@ class PostgresReading:
         after_version: int = 0,
         until_version: int | None = None,
         until_position: int | None = None,
+        until_partition: int | None = None,
         since_time: datetime | None = None,
         until_time: datetime | None = None,
         backwards: bool = False,
         events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Return one stream's events, oldest first or `backwards`, in bounded memory; see `EventLog.read_stream`."""
-        partition = await self.partition_of(tenant)
-        until = VERSION_MAX if until_version is None else until_version
+        lived = await self._placements.likely(tenant)
+        last = lived.present.partition if until_partition is None else until_partition
+        part = StreamPart(
+            tenant, stream, after_version, VERSION_MAX if until_version is None else until_version,
+            until_position, since_time, until_time,
+        )  # fmt: skip
         left = VERSION_MAX if events_max is None else events_max
+        residences = lived.up_to(last)
+        for one in reversed(residences) if backwards else residences:
+            own = part if one.partition == last else part._replace(until_position=None)
+            version = None
+            async for event in self._read_stream(one.partition, own, backwards, left):
+                yield event
+                left -= 1
+                version = event.version
+            if version is not None:
+                part = (
+                    part._replace(until_version=version - 1)
+                    if backwards
+                    else part._replace(after_version=version)
+                )
+            if left <= 0 or part.after_version >= part.until_version:
+                return
+
+    async def _read_stream(
+        self, partition: int, part: StreamPart, backwards: bool, left: int
+    ) -> AsyncIterator[RecordedEvent]:
+        """Return what one partition has of a part of a stream."""
+        tenant, stream, after_version, until, until_position, since_time, until_time = part
         name = "read_stream_backwards" if backwards else "read_stream"
         while after_version < until and left > 0:
             arguments = (

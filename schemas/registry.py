@@ -23,7 +23,7 @@ PROBLEMS_TOLD_MAX = 3
 """So many of the fields that do not fit are named."""
 
 NOTHING: frozenset[str] = frozenset()
-_OWN_TYPES = frozenset(type for type, _ in OWN_EVENTS)
+_OWN_TYPES = frozenset(event.type for event in OWN_EVENTS.values())
 
 
 class Registry:
