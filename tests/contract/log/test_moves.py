@@ -1,4 +1,4 @@
-"""Tenants that move to another partition: what follows goes on where the past ends, and the past answers as before (F55)."""
+"""Tenants that move to another partition: what follows goes on where the past ends, and the past answers as before."""
 
 from dataclasses import replace
 
@@ -95,7 +95,8 @@ async def test_where_a_tenant_has_lived_is_known(log: Log) -> None:
         (to, 1, None),
     ]
     first, second = lived
-    assert first.until is not None and second.since is not None
+    assert first.until is not None
+    assert second.since is not None
     left, arrived = [event async for event in log.read_stream(TENANT, stream_of(TENANT))]
     assert (first.until, second.since) == (left.recorded_at, arrived.recorded_at)
     assert first.until <= second.since
@@ -257,7 +258,8 @@ async def test_a_lost_call_is_settled_where_it_was_sent(log: Log) -> None:
     await log.append_batch(home, [stored])
     await log.move_tenant(TENANT, to)
     found = await log.settle(home, stored)
-    assert found is not None and (found.answer, found.position) == (APPENDED, 1)
+    assert found is not None
+    assert (found.answer, found.position) == (APPENDED, 1)
     assert await log.settle(home, lost) is None
     (late,) = await log.append_batch(to, [replace(lost)])
     assert late.answer is APPENDED
