@@ -19,6 +19,7 @@ from schemas.envelope import BEGINNING, RecordedEvent
 from schemas.errors import OutcomeUnknown, StoreUnavailable, TenantMoving
 from schemas.moves import TenantArrived, TenantLeft
 from tests.contract.log.appends import append, key
+from tests.integration.event_store.lost_tail import lose_tail
 from tests.moving import FENCED, STEPS, killed_at
 from tests.services import NAMESPACE, create_database, drop_database
 
@@ -204,6 +205,31 @@ async def test_no_placement_but_the_moves_own_is_taken(
     for partitions, url in urls.items():
         with pytest.raises(LogNotEmpty):
             migrate(url, NAMESPACE, partitions, to="r0017_live_tickets")
+
+
+async def test_after_a_restore_that_lost_an_arrival_the_same_command_has_it_take_place_again(
+    log: PostgresLog, urls: dict[range, str]
+) -> None:  # F55
+    tenant = next(tenants_at(0))
+    await log.append_batch(0, [append("a/1", 0, 3, key=key("one"), tenant=tenant)])
+    await log.move_tenant(tenant, 4)
+    admin = await connect(urls[FAR])
+    await lose_tail(admin, 4, after=0)
+    async with admin.transaction():
+        await admin.execute("SET LOCAL session_replication_role = replica")
+        for table in ("tenant_moves", "tenant_partitions", "moved_keys", "streams"):
+            await admin.execute(f"DELETE FROM everfold.{table}")
+    admin.terminate()
+
+    async with PostgresLog(urls) as restored:
+        await restored.append_batch(4, [append("x/1", 0, tenant="other")])
+        await restored.move_tenant(tenant, 4)
+        assert (await restored.residences_of(tenant)).present[:2] == (4, 2)
+        outcomes = await restored.append_batch(
+            4, [append("a/1", 3, tenant=tenant), append("b/1", 0, key=key("one"), tenant=tenant)]
+        )
+        assert [one.answer for one in outcomes] == [Answer.APPENDED, Answer.DUPLICATE]
+        assert [e.version for e in await events_of(restored, tenant, "a/1")] == [1, 2, 3, 4]
 
 
 async def test_readers_notice_a_move_within_two_seconds(log: PostgresLog, urls: dict[range, str]) -> None:
