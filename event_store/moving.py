@@ -99,9 +99,11 @@ class Mover:
             )
         if not moves:
             return
-        if moves[-1].arrived_position is None:
-            for move in moves:
-                await self._tell(self._servers.of(home), move)
+        if moves[-1].arrived_position is None or not await self._has_arrived(moves[-1]):
+            moves[-1] = moves[-1]._replace(arrived_position=None, arrived_at=None)
+            for server in dict.fromkeys((self._servers.of(home), self._servers.of(to))):
+                for move in moves:
+                    await self._tell(server, move)
             failpoint("move.told_home")
             await self._copy(moves[-1])
             failpoint("move.copied")
@@ -114,6 +116,14 @@ class Mover:
         for move in moves:
             await self._tell(self._servers.of(home), move)
         log.info("tenant moved", tenant=tenant, from_partition=moves[-1].from_partition, to_partition=to)
+
+    async def _has_arrived(self, move: Move) -> bool:
+        """
+        Say whether an arrival that servers know of is in the log; after a restore it may not be.
+
+        The server where it is knows of it by its own transaction, and of none that is not there.
+        """
+        return (await self._placements.ask(move.to_partition, move.tenant)).of(move.to_partition) is not None
 
     # -- the steps ----------------------------------------------------------------------------------------
 

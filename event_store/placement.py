@@ -41,6 +41,8 @@ class Placements:
         """By the first partition of each server; None: it has not been asked, or did not answer yet."""
         self._first_of = {at: first for first in self._changes for at in servers.beside(first)}
         self._due: dict[int, float] = dict.fromkeys(self._changes, 0.0)
+        self._met = False
+        """Whether a tenant that moved was met with, which may be before the next look."""
         self._looks: dict[int, asyncio.Task[None]] = {}
         self._away: set[int] = set()
         """Servers that did not answer: nobody waits for the next look."""
@@ -85,11 +87,10 @@ class Placements:
 
     async def any_moved(self) -> bool:
         """Say whether a tenant may ever have moved: in a log where none has, nobody needs to look further."""
-        if None in self._changes.values():
-            now = time.monotonic()
-            due = [first for first, at in self._changes.items() if at is None and now >= self._due[first]]
+        now = time.monotonic()
+        if due := [first for first, at in self._due.items() if now >= at]:
             await asyncio.gather(*map(self._look, due))
-        return any(changes != 0 for changes in self._changes.values())
+        return self._met or any(changes != 0 for changes in self._changes.values())
 
     def forget(self, tenant: str | None = None) -> None:
         """Look again where a tenant lives, or all of them, when that is asked next."""
@@ -105,6 +106,7 @@ class Placements:
         )
         placed = rows[0]["partition"]
         moves = [move_of(row) for row in rows if row["number"] is not None]
+        self._met = self._met or bool(moves)
         home = home_of(tenant, self._servers.partitions)
         return Residences(tenant, home if placed is None else placed, moves)
 
@@ -125,6 +127,8 @@ class Placements:
             await asyncio.wait({look}, timeout=LOOK_SECONDS_MAX)
             if not look.done():
                 self._away.add(first)
+            elif not look.cancelled():
+                look.result()
 
     async def _ask_changes(self, first: int) -> None:
         try:

@@ -200,6 +200,9 @@ class PostgresReading:
     ) -> AsyncIterator[RecordedEvent]:
         """Return one stream's events, oldest first or `backwards`, in bounded memory; see `EventLog.read_stream`."""
         lived = await self._placements.likely(tenant)
+        if until_partition is not None and lived.of(until_partition) is None:
+            self._placements.forget(tenant)  # who asks knows of a later move than we do
+            lived = await self._placements.likely(tenant)
         last = lived.present.partition if until_partition is None else until_partition
         part = StreamPart(
             tenant, stream, after_version, VERSION_MAX if until_version is None else until_version,
@@ -297,7 +300,10 @@ class PostgresReading:
             for row in rows
             if row[11] is not None
         ]
-        return Page(partition, after, events, commits[-1].mark if commits else after, commits)
+        page = Page(partition, after, events, commits[-1].mark if commits else after, commits)
+        if (arrival := page.arrival) is not None:
+            self._placements.forget(arrival.tenant)
+        return page
 
     async def read_filtered(
         self,

@@ -7,7 +7,7 @@
 -- Returns  whether anything was news here
 -- Caller   event_store/moving.py
 --
--- What is known already is never changed but for an arrival that is added. Of several moves the last one says where the
+-- What is known already is never changed but for an arrival that is added, or was lost and took place again. Of several moves the last one says where the
 -- tenant lives, in whatever order a server is told of them. No append is under way here meanwhile.
 
 CREATE FUNCTION {namespace}.note_move_v1(
@@ -28,7 +28,7 @@ BEGIN
             _arrived_at)
     ON CONFLICT ON CONSTRAINT tenant_moves_key DO UPDATE
        SET arrived_position = excluded.arrived_position, arrived_at = excluded.arrived_at
-     WHERE m.arrived_position IS NULL AND excluded.arrived_position IS NOT NULL;
+     WHERE excluded.arrived_position IS NOT NULL AND m.arrived_position IS DISTINCT FROM excluded.arrived_position;
     _is_news := FOUND;
     INSERT INTO {namespace}.tenant_partitions AS t (tenant, partition)
     SELECT m.tenant, CASE WHEN m.arrived_position IS NULL THEN -1 - m.from_partition ELSE m.to_partition END
