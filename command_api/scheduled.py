@@ -119,7 +119,7 @@ class ScheduledCommands:
         """
         Let go of the timers of a tenant that leaves, in the connection's transaction.
 
-        They are the other partition's at once where the workflow has taken the tenant's arrival there, else when it has.
+        They are the other partition's at once where the workflow has taken the arrival there, else when it has.
         """
         await connection.execute(
             self._sql("sql/hand_over_timers.sql"), *self._place, tenant, to_partition, arrived_position

@@ -155,7 +155,7 @@ class WorkflowMember(Member):
             await self._timers.take_over(connection, arrival.tenant)
 
     async def _hand_over(self, connection: Connection, tenant: str, to_partition: int) -> None:
-        """Hand a tenant's timers over to another partition: to be fired once the workflow has taken its arrival there."""
+        """Hand a tenant's timers over to another partition, to be fired once its arrival there is taken."""
         stay = (await self._around.event_log.residences_of(tenant)).of(to_partition)
         await self._timers.hand_over(connection, tenant, to_partition, stay and stay.first_position)
 

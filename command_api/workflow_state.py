@@ -84,9 +84,7 @@ class WorkflowDesk:
         events = None
         if stream is not None and workflow is not None:
             residences = await self.log.residences_of(tenant)
-            reached = {
-                stay.partition: await self._reached(name, stay.partition) for stay in residences
-            }
+            reached = {stay.partition: await self._reached(name, stay.partition) for stay in residences}
             states = {
                 (row["partition"], row["position"]): row["error"] or "waits behind another" for row in aside
             }

@@ -165,9 +165,7 @@ class LiveMember(Member):
             async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
                 return await self._fold(events)
         try:
-            return await split.fold(
-                self.checkpoints.pool, page, events, self._folding, complete=complete
-            )
+            return await split.fold(self.checkpoints.pool, page, events, self._folding, complete=complete)
         except BaseException as error:
             self.forget()
             if isinstance(error, BrokenExecutor):

@@ -174,7 +174,9 @@ async def _check_tenant(
     side: ReadSide, connection: Connection, check: Check, tenant: str, progress: Progress
 ) -> None:
     fold = await begin_tenant(side, connection, check, tenant)
-    progress(check.kind.name, await fold.on(side, {part: mark.position for part, mark in check.marks.items()}))
+    progress(
+        check.kind.name, await fold.on(side, {part: mark.position for part, mark in check.marks.items()})
+    )
     await compare(connection, check, {tenant}, fold.folding, fold.parked | fold.folding.parked)
 
 
@@ -201,7 +203,7 @@ class TenantFold:
 
 
 async def begin_tenant(side: ReadSide, connection: Connection, check: Check, tenant: str) -> TenantFold:
-    """Return the fold of a tenant that has moved, with nothing in it yet, as a connection's snapshot knows the tenant."""
+    """Return the fold of a tenant that has moved, with nothing in it yet, as a snapshot knows the tenant."""
     residences = await residences_for(
         side.log, connection, side.settings.namespace, check.kind.name, check.live.generation, tenant
     )
@@ -209,9 +211,7 @@ async def begin_tenant(side: ReadSide, connection: Connection, check: Check, ten
     parked: set[Place] = set()
     for stay in residences:
         parked, skipped[stay.partition] = await check.writer.read_standing_in(connection, stay.partition)
-    return TenantFold(
-        Folding(check.kind(), complete=True, only=check.sample), residences, parked, skipped
-    )
+    return TenantFold(Folding(check.kind(), complete=True, only=check.sample), residences, parked, skipped)
 
 
 async def tenants_of(side: ReadSide, check: Check, partition: int, moved: Collection[str]) -> Collection[str]:

@@ -162,9 +162,7 @@ class Writer:
             if change.deleted:
                 await connection.execute(table.delete(), *table.key_arguments(change.deleted))
 
-    async def write_tenants(
-        self, connection: Connection, partition: int, tenants: Mapping[str, int]
-    ) -> None:
+    async def write_tenants(self, connection: Connection, partition: int, tenants: Mapping[str, int]) -> None:
         """Take note of tenants' last folded positions in a partition."""
         await connection.execute(
             self._sql("sql/applied_by_tenant.sql"),
@@ -240,7 +238,8 @@ class Writer:
         number = ADVANCE_ARGUMENTS + 1
         parts.append(
             f"tenants AS (INSERT INTO {namespace}.applied_by_tenant AS a "
-            f"(tenant, projection, generation, partition, position) SELECT t.tenant, $2, $3, $4, t.position FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
+            f"(tenant, projection, generation, partition, position) SELECT t.tenant, $2, $3, $4, t.position "
+            f"FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
             "AS t (tenant, position) ON CONFLICT ON CONSTRAINT applied_by_tenant_key "
             "DO UPDATE SET partition = excluded.partition, position = CASE WHEN a.partition = excluded.partition "
             "THEN greatest(a.position, excluded.position) ELSE excluded.position END)"

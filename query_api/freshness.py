@@ -29,7 +29,7 @@ TENANTS_MAX = 100_000
 HOME_SECONDS = 0.5
 """How long it is not asked again where a tenant lives; the log itself knows it for a while."""
 NEWS_SECONDS, NEWS_TRIES = 0.25, 11
-"""How often it is asked again whether the log has heard of a move that somebody else speaks of: it does in two seconds."""
+"""How often the log is asked again for a move that somebody else speaks of: it hears of it in two seconds."""
 NO_PREFIX = "00000000"
 
 AnyError = TypeVar("AnyError", bound=ServiceError)

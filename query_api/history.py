@@ -1,8 +1,9 @@
 """
 `/v1/history`: a tenant's events as they stand in the log, oldest first, for auditors.
 
-Of a tenant that has moved one partition comes after the other. It is read from the log itself, so it is never behind it. One request looks at a bounded stretch of the log: a
-page may hold few events, or none, and still have a `next`. A page that begins in the archive is read from there.
+It is read from the log itself, so it is never behind it. One request looks at a bounded stretch of the log: a
+page may hold few events, or none, and still have a `next`. A page that begins in the archive is read from there. Of a
+tenant that has moved, one partition comes after the other.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

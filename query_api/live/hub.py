@@ -106,7 +106,9 @@ class Hub:
         """Run a stream until it ends; see `Stream.run`."""
         self._streams.add(stream)
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch_moves(), name="live streams of tenants that move")
+            self._watching = asyncio.create_task(
+                self._watch_moves(), name="live streams of tenants that move"
+            )
         try:
             await stream.run(known)
         finally:

@@ -107,7 +107,9 @@ class LiveReader:
             head: Head = heads[watched.projection]
             if head.revision >= revision and side.era == era:
                 rows = [_row(watched, row, head.position) for row in found if row["doc"] is not None]
-                return Rows(Life.of(era, head, watched.partition), head.position, head.hash_prefix, rows), found[-1]
+                return Rows(
+                    Life.of(era, head, watched.partition), head.position, head.hash_prefix, rows
+                ), found[-1]
             await asyncio.sleep(TRY_SECONDS)  # a replica that has yet to hear of rows that were mended
         raise StoreUnavailable
 
@@ -137,4 +139,6 @@ def _row(watched: Watched, row: Any, position: int) -> Row:
     """
     doc = row["doc"]
     document = doc.encode() if isinstance(doc, str) else doc
-    return Row(key_text([row[column] for column in watched.key_columns]), document, min(row["position"], position))
+    return Row(
+        key_text([row[column] for column in watched.key_columns]), document, min(row["position"], position)
+    )

@@ -78,9 +78,7 @@ def parse_subscription(
     known = {name for view in names for name in filter_names(views[view])}
     if unknown := [name for name in filters if name not in known]:
         raise Invalid([error(name, "is a filter of none of these views") for name in unknown])
-    return tuple(
-        _watched(views[name], name, filters, tenant, home) for name in sorted(dict.fromkeys(names))
-    )
+    return tuple(_watched(views[name], name, filters, tenant, home) for name in sorted(dict.fromkeys(names)))
 
 
 def _view_errors(names: list[str], views: Mapping[str, Any]) -> list[dict[str, str]]:
