@@ -111,13 +111,13 @@ async def test_a_partition_waits_at_an_arrival_for_the_one_that_was_left(store_u
             left, to = await move(side)
             await caught_up(side, await append(side.log, "a", Deposited(cents=2)))
         kind = AccountBalances()
-        schema = side.generations.schema_of(kind.name, 1)
-        tables = await read_tables(side.pool, AccountBalances, schema)
-        await side.pool.execute(f'TRUNCATE "{schema}".rows')
-        await side.pool.execute("DELETE FROM everfold.checkpoints WHERE consumer = 'account-balances'")
-        writer = Writer(kind.name, 1, tables, side.checkpoints)
+        generation = await side.generations.begin(AccountBalances)
+        tables = await read_tables(side.pool, AccountBalances, generation.schema)
+        writer = Writer(kind.name, generation.number, tables, side.checkpoints)
         members = {
-            part: LiveMember(kind, 1, part, Decoder(side.registry, [kind]), side.checkpoints, writer)
+            part: LiveMember(
+                kind, generation.number, part, Decoder(side.registry, [kind]), side.checkpoints, writer
+            )
             for part in (left, to)
         }
         for member in members.values():
@@ -125,11 +125,11 @@ async def test_a_partition_waits_at_an_arrival_for_the_one_that_was_left(store_u
         page = await LogFeed(side.log, to).next(BEGINNING, wait_seconds=0)
         with pytest.raises(AtFence):
             await members[to].step(page, fence_seconds=0.0)
-        assert await balances(side) == {}
+        assert await balances(side, generation.number) == {}
         waiting = asyncio.create_task(members[to].step(page))
         await members[left].step(await LogFeed(side.log, left).next(BEGINNING, wait_seconds=0))
         await waiting
-        assert await balances(side) == {"a": 3}
+        assert await balances(side, generation.number) == {"a": 3}
 
 
 async def test_a_changed_row_is_found_and_folded_over_both_partitions(store_url: str) -> None:  # F55
