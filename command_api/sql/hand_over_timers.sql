@@ -1,6 +1,7 @@
 -- hand_over_timers: let go of the timers of a tenant that leaves a partition.
 --
---   $1 partition   $2 workflow   $3 tenant   $4 the partition it goes to   $5 where it arrived there; null: not yet, or not known
+--   $1 partition   $2 workflow   $3 tenant   $4 the partition it goes to
+--   $5 where it arrived there; null: not yet, or not known
 --
 -- Caller   command_api/scheduled.py, ScheduledCommands.hand_over
 --
