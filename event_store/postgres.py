@@ -154,7 +154,7 @@ class PostgresLog(PostgresReading):
         self._servers.of(partition)
         home, place = home_of(tenant, self.partitions), self._servers.sql("place_tenant")
         try:
-            async with self._servers.of(home).writers.borrow() as connection, connection.transaction():
+            async with self._servers.of(home).aside("everfold-mover") as connection, connection.transaction():
                 # Two placements of a tenant at once would each take the other's partition for the one to leave.
                 await connection.execute(self._servers.sql("lock_tenant"), tenant)
                 rows = await connection.fetch(self._servers.sql("placement"), tenant)
@@ -162,7 +162,7 @@ class PostgresLog(PostgresReading):
                 if first < 0 or rows[0]["number"] is not None:
                     raise TenantHasEvents(tenant)
                 for server in self._servers.besides(home, first=first):
-                    async with server.writers.borrow() as other:
+                    async with server.aside("everfold-mover") as other:
                         await other.execute(place, tenant, partition)
                 await connection.execute(place, tenant, partition)
         except asyncpg.PostgresError as error:
