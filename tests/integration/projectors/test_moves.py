@@ -110,13 +110,13 @@ async def test_a_partition_waits_at_an_arrival_for_the_one_that_was_left(store_u
             await append(side.log, "a", Deposited(cents=1))
             left, to = await move(side)
             await caught_up(side, await append(side.log, "a", Deposited(cents=2)))
-        kind = AccountBalances()
-        generation = await side.generations.begin(AccountBalances)
-        tables = await read_tables(side.pool, AccountBalances, generation.schema)
+        kind = side.kinds[AccountBalances.name]
+        generation = await side.generations.begin(kind)
+        tables = await read_tables(side.pool, kind, generation.schema)
         writer = Writer(kind.name, generation.number, tables, side.checkpoints)
         members = {
             part: LiveMember(
-                kind, generation.number, part, Decoder(side.registry, [kind]), side.checkpoints, writer
+                kind(), generation.number, part, Decoder(side.registry, [kind()]), side.checkpoints, writer
             )
             for part in (left, to)
         }

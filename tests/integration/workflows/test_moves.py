@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from event_store.parking import let_go_on
+from schemas import Event
 from tests.integration.workflows.world import TENANT, World, open_world
 from tests.toy import AccountClosed, AccountOpened, CloseAccount, Deposited, OpenAccount, Withdrawn
 from tests.toy.workflows import Concierge
@@ -31,7 +32,7 @@ async def move(world: World) -> tuple[int, int]:
     return left, to
 
 
-async def count(world: World, kind: type) -> int:
+async def count(world: World, kind: type[Event]) -> int:
     """Return how many events of a type the tenant has, wherever they are."""
     found: int = await world.fetch(
         "SELECT count(*) FROM everfold.events WHERE tenant = $1 AND type = $2", TENANT, kind.type
