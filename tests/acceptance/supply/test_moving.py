@@ -74,6 +74,7 @@ async def test_a_tenant_moves_under_traffic(spread: RunningSystem) -> None:  # F
     receiving.stop = True
     await work
 
+    shop.close()  # it has stood idle; the next request opens its connection anew
     shop.position = receiving.shop.position
     on_hand = 1 + receiving.taken
     assert await shop.on_hand() == on_hand
@@ -85,6 +86,7 @@ async def test_a_tenant_moves_under_traffic(spread: RunningSystem) -> None:  # F
     await shop.order("PO-2")
 
     await caught_up(spread)
+    shop.close()
     events = Counter[str]()
     path = "history?stream=stock/S/X&limit=200"
     while path:
@@ -98,6 +100,7 @@ async def test_a_tenant_moves_under_traffic(spread: RunningSystem) -> None:  # F
     assert status == 0, said
     status, proof = await facts(spread, "verify", "--projections")
     assert (status, proof["ok"]) == (0, True), proof
+    shop.close()
     assert await shop.on_hand() == on_hand
     shop.close()
     receiving.shop.close()
