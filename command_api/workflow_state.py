@@ -78,12 +78,12 @@ class WorkflowDesk:
         if line is None:
             raise NotFound(f"workflow {name}")
         workflow = self.workflows.get(name)
-        partition = await self.log.partition_of(tenant)
+        residences = await self.log.residences_of(tenant)
+        partition = residences.present.partition
         sql = partial(load_sql, "command_api", namespace=self.namespace)
         aside = await self.pool.fetch(sql("sql/workflow_aside.sql"), name, tenant, stream, LIST_MAX)
         events = None
         if stream is not None and workflow is not None:
-            residences = await self.log.residences_of(tenant)
             reached = {stay.partition: await self._reached(name, stay.partition) for stay in residences}
             states = {
                 (row["partition"], row["position"]): row["error"] or "waits behind another" for row in aside

@@ -217,7 +217,9 @@ async def begin_tenant(side: ReadSide, connection: Connection, check: Check, ten
 async def tenants_of(side: ReadSide, check: Check, partition: int, moved: Collection[str]) -> Collection[str]:
     """Return the tenants with rows that live in a partition, and have lived nowhere else."""
     tenants = {tenant for some in check.tenants.values() for tenant in some} - set(moved)
-    return {tenant for tenant in tenants if await side.log.partition_of(tenant) == partition}
+    return {
+        tenant for tenant in tenants if (await side.log.residences_of(tenant)).present.partition == partition
+    }
 
 
 async def compare(
