@@ -8,7 +8,7 @@ answers for an append goes into the batch as a check that cannot hold: so whatev
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from event_store.boundaries import TAG_SEPARATOR
 from event_store.codec import mark_of
@@ -99,11 +99,11 @@ class Past:
 
     async def _places(
         self, partition: int, streams: Sequence[tuple[str, str]]
-    ) -> Sequence[Mapping[str, object]]:
+    ) -> Sequence[Mapping[str, Any]]:
         if not streams:
             return ()
         tenants, names = zip(*streams, strict=True)
-        rows: Sequence[Mapping[str, object]] = await self._servers.read(
+        rows: Sequence[Mapping[str, Any]] = await self._servers.read(
             partition,
             lambda connection: connection.fetch(
                 self._servers.sql("stream_places"), partition, tenants, names
