@@ -224,7 +224,7 @@ class Mover:
     ) -> tuple[Outcome, Any]:
         """Append one of a move's events in its transaction; return the outcome, and when it was recorded."""
         batch = Batch([append])
-        reply = await connection.fetchrow(
+        reply: Any = await connection.fetchrow(
             self._servers.sql("append_batch"), partition, 0, *BEGINNING, *batch.arguments()
         )
         (outcome,) = batch.outcomes([append], reply)

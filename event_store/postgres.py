@@ -249,10 +249,20 @@ class PostgresLog(PostgresReading):
 
     async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
         """Delete the saved states of streams, and never keep one of them again; see `EventLog.forget_states`."""
+        lived = await self._placements.ask(home_of(tenant, self.partitions), tenant)
         forgotten = 0
-        for one in await self._placements.ask(home_of(tenant, self.partitions), tenant):
-            forgotten += await self._forget_states_in(one.partition, tenant, streams)
+        for one in lived:
+            forgotten += await self._forget_states(one.partition, tenant, streams)
         return forgotten
+
+    async def _forget_states(self, partition: int, tenant: str, streams: Sequence[str]) -> int:
+        row = await self._servers.read(
+            partition,
+            lambda connection: connection.fetchrow(
+                self._servers.sql("forget_states"), partition, tenant, list(streams)
+            ),
+        )
+        return int(row[0])
 
     async def _make_ranges(self, partition: int) -> None:
         await self._servers.read(

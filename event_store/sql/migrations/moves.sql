@@ -57,4 +57,5 @@ SELECT {namespace}.guard_tenants_v1('{namespace}.tenant_moves'), {namespace}.gua
 
 GRANT SELECT ON {namespace}.tenant_moves, {namespace}.move_changes
    TO {namespace}_appender, {namespace}_feed, {namespace}_query;
-GRANT SELECT ON {namespace}.moved_keys TO {namespace}_appender;
+-- Workflows append too, and read as who follows the log.
+GRANT SELECT ON {namespace}.moved_keys TO {namespace}_appender, {namespace}_feed;

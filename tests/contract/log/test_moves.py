@@ -1,6 +1,6 @@
 """Tenants that move to another partition: what follows goes on where the past ends, and the past answers as before."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -30,9 +30,9 @@ async def stream(log: EventLog, name: str, **bounds: object) -> list[tuple[int, 
     return [(e.partition, e.version) async for e in log.read_stream(TENANT, name, **bounds)]  # type: ignore[arg-type]  # by name
 
 
-def versions(events: Iterable[RecordedEvent]) -> list[tuple[str, int, int]]:
+def versions(events: Sequence[RecordedEvent]) -> list[tuple[str, int, int]]:
     """Return of events the stream, the partition and the version."""
-    return [(e.stream, e.partition, e.version) for e in events]
+    return [(event.stream, event.partition, event.version) for event in events]
 
 
 async def test_versions_go_on_where_they_were(log: Log) -> None:  # F55
