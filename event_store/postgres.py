@@ -238,15 +238,6 @@ class PostgresLog(PostgresReading):
         )
         return int(row[0])
 
-    async def _forget_states_in(self, partition: int, tenant: str, streams: Sequence[str]) -> int:
-        row = await self._servers.read(
-            partition,
-            lambda connection: connection.fetchrow(
-                self._servers.sql("forget_states"), partition, tenant, list(streams)
-            ),
-        )
-        return int(row[0])
-
     async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
         """Delete the saved states of streams, and never keep one of them again; see `EventLog.forget_states`."""
         lived = await self._placements.ask(home_of(tenant, self.partitions), tenant)

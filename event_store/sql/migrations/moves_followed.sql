@@ -9,6 +9,3 @@ ALTER TABLE {namespace}.parked_events
     DROP CONSTRAINT parked_events_place,
     ADD CONSTRAINT parked_events_place
         UNIQUE (kind, consumer, generation, tenant, table_name, key, partition, position);
-
--- A workflow's process reads the log as those who follow it do, and looks up what a moved tenant's keys are bound to.
-GRANT SELECT ON {namespace}.moved_keys TO {namespace}_feed;

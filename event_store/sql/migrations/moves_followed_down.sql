@@ -1,7 +1,5 @@
 -- moves_followed_down: undo moves_followed.
 
-REVOKE SELECT ON {namespace}.moved_keys FROM {namespace}_feed;
-
 ALTER TABLE {namespace}.parked_events
     DROP CONSTRAINT parked_events_place,
     ADD CONSTRAINT parked_events_place
