@@ -60,7 +60,7 @@ class BatchRunner:
 
     def draft(self, after: Draft | None) -> Draft:
         """Return an empty draft, resting on the one that is under way."""
-        return Draft(self._cache, self._cache.epoch(self._partition), after)
+        return Draft(self._cache, self._partition, after)
 
     async def extend(self, draft: Draft, batch: Sequence[Pending]) -> Sequence[Item]:
         """Decide commands into a draft, and return those that have to be tried again."""

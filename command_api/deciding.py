@@ -40,11 +40,20 @@ Found = Mapping[StreamKey, Known | ServiceError]
 class Speculation:
     """What is believed of streams while a draft is decided: what was loaded, and on top what was decided."""
 
-    __slots__ = ("_before", "_cache", "_tagged_before", "is_together", "loaded", "tagged", "written")
+    __slots__ = (
+        "_before",
+        "_cache",
+        "_partition",
+        "_tagged_before",
+        "is_together",
+        "loaded",
+        "tagged",
+        "written",
+    )
 
-    def __init__(self, cache: StateCache, before: "Speculation | None" = None) -> None:
+    def __init__(self, cache: StateCache, partition: int, before: "Speculation | None" = None) -> None:
         """`before` is what the draft before this one was decided on, while it is on its way to the log."""
-        self._cache = cache
+        self._cache, self._partition = cache, partition
         self._before = before.written if before else NOTHING_BEFORE
         self._tagged_before: Container[StreamKey] = before.tagged if before else ()
         self.is_together = False
@@ -63,7 +72,7 @@ class Speculation:
         """
         known = self.written.get(key) or self._before.get(key) or self.loaded.get(key)
         if known is None:
-            known = self._cache.get(key)
+            known = self._cache.get(self._partition, key)
             if known is not None:
                 self.loaded[key] = known
         elif isinstance(known, ServiceError):

@@ -29,14 +29,15 @@ class Draft:
 
     __slots__ = ("decisions", "epoch", "is_closed", "size", "speculation")
 
-    def __init__(self, cache: StateCache, epoch: int, after: "Draft | None" = None) -> None:
-        """`epoch` tells the history apart that its states are of; `after` is the draft that is under way."""
-        self.epoch = epoch
+    def __init__(self, cache: StateCache, partition: int, after: "Draft | None" = None) -> None:
+        """`after` is the draft that is under way."""
+        self.epoch = cache.epoch(partition)
+        """Tells the history apart that its states are of."""
         self.decisions: list[Decision] = []
         self.size = 0
         self.is_closed = False
         """Whether the next command has to wait until what is drafted is stored."""
-        self.speculation: Speculation = Speculation(cache, after.speculation if after else None)
+        self.speculation: Speculation = Speculation(cache, partition, after.speculation if after else None)
 
     def __len__(self) -> int:
         return len(self.decisions)

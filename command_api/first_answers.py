@@ -27,16 +27,16 @@ class FirstAnswers:
 
     async def give(self, partition: int, repeated: Sequence[Repeated]) -> None:
         """Answer each command whose key was bound before with the answer that it got then."""
-        for together in _neighbours(repeated):
+        for at, together in _neighbours(partition, repeated):
             try:
-                events = await self._events(partition, together)
+                events = await self._events(at, together)
             except ServiceError as error:
                 log.warning("first answers not to be had", commands=len(together), error=str(error))
                 for pending, outcome in together:
                     pending.settle(Answer(outcome.stream, error=error))
                 continue
             for pending, outcome in together:
-                pending.settle(self._first_answer(partition, outcome, events))
+                pending.settle(self._first_answer(at, outcome, events))
 
     async def _events(self, partition: int, together: Sequence[Repeated]) -> Mapping[int, RecordedEvent]:
         """Return the events that commands had led to, by position."""
@@ -76,8 +76,22 @@ def _positions(outcome: Outcome) -> range:
     return range(outcome.position - outcome.events + 1, outcome.position + 1)
 
 
-def _neighbours(repeated: Sequence[Repeated]) -> Iterator[Sequence[Repeated]]:
-    """Group commands whose events lie close together: those of a batch that is sent again are read in one query."""
+def _neighbours(partition: int, repeated: Sequence[Repeated]) -> Iterator[tuple[int, Sequence[Repeated]]]:
+    """
+    Group commands whose events lie close together: those of a batch that is sent again are read in one query.
+
+    Where they are is said with each group; what a tenant has left behind is in another partition.
+    """
+    by_partition: dict[int, list[Repeated]] = {}
+    for pending, outcome in repeated:
+        at = partition if outcome.partition is None else outcome.partition
+        by_partition.setdefault(at, []).append((pending, outcome))
+    for at, own in by_partition.items():
+        for together in _runs(own):
+            yield at, together
+
+
+def _runs(repeated: Sequence[Repeated]) -> Iterator[Sequence[Repeated]]:
     together: list[Repeated] = []
     for pending, outcome in sorted(repeated, key=lambda one: one[1].position):
         if together:

@@ -47,7 +47,7 @@ class StateLoader:
             StoreUnavailable
         """
         epoch = self.cache.epoch(partition)  # what turns out to be void on its way is not kept
-        starts = {key: self.cache.start_of(key) for key in keys}
+        starts = {key: self.cache.start_of(partition, key) for key in keys}
         if self._rules.has_tags:
             tags = {key: starts.pop(key) for key in list(starts) if self._rules.is_tag(key[1])}
             if tags:
@@ -93,7 +93,10 @@ class StateLoader:
         by_tag, head = await self._log.read_tagged(partition, tails)
         await self._follow(partition, head)
         for (key, start), events in zip(starts.items(), by_tag, strict=True):
-            found[key] = known = self._fold(key[1], start, events)
+            known = self._fold(key[1], start, events)
+            if isinstance(known, Known) and events and events[-1].partition != partition:
+                known = known._replace(version=head.position)  # all of them were before the tenant came here
+            found[key] = known
             if isinstance(known, Known) and epoch == self.cache.epoch(partition):
                 self.cache.put(partition, key, known)
 

@@ -12,7 +12,15 @@ from command_api.state_cache import StateCache
 from event_store.log import Append, EventLog, Outcome
 from infra.failpoints import failpoint
 from infra.telemetry import Histogram, log, span
-from schemas.errors import EpochChanged, OutcomeUnknown, ServiceError, StoreUnavailable, TooLarge, Unavailable
+from schemas.errors import (
+    EpochChanged,
+    OutcomeUnknown,
+    ServiceError,
+    StoreUnavailable,
+    TenantMoving,
+    TooLarge,
+    Unavailable,
+)
 
 STORE_ATTEMPTS_MAX = 3
 STORE_PAUSE_SECONDS = 0.05
@@ -69,6 +77,10 @@ class Appender:
                     await asyncio.sleep(STORE_PAUSE_SECONDS * attempt)
                 except NOTHING_WRITTEN:
                     raise
+                except TenantMoving:
+                    if len({append.tenant for append in appends}) == 1:
+                        raise
+                    return [FailedTogether() for _ in appends]
                 except Unavailable:  # of what some of the appends need besides the log: keys, for instance
                     if len(appends) == 1:
                         raise

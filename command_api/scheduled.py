@@ -113,6 +113,22 @@ class ScheduledCommands:
         fields = await sealed.seal([Scheduled(row.tenant, row.command, row.step, row.fields) for row in rows])
         return [row._replace(fields=one) for row, one in zip(rows, fields, strict=True)]
 
+    async def hand_over(
+        self, connection: Connection, tenant: str, to_partition: int, arrived_position: int | None
+    ) -> None:
+        """
+        Let go of the timers of a tenant that leaves, in the connection's transaction.
+
+        They are the other partition's at once where the workflow has taken the arrival there, else when it has.
+        """
+        await connection.execute(
+            self._sql("sql/hand_over_timers.sql"), *self._place, tenant, to_partition, arrived_position
+        )
+
+    async def take_over(self, connection: Connection, tenant: str) -> None:
+        """Take up the timers of a tenant that arrives, in the connection's transaction."""
+        await connection.execute(self._sql("sql/take_over_timers.sql"), *self._place, tenant)
+
     async def fired(self, timers: Sequence[Due]) -> None:
         """Forget timers that have done their work."""
         rows = [(timer.tenant, timer.key, timer.idempotency_key) for timer in timers]

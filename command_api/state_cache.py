@@ -1,6 +1,8 @@
 """
 States of streams that decisions were made on, kept for the next one; the log has the last word on each.
 
+What is known counts in its partition only, since the version of what carries a tag is a position there.
+
 Bounded by the bytes of the events that the states were folded from. Each partition's states rest on one commit
 of the log: when the log turns out not to have it any more, all of them are void.
 """
@@ -41,10 +43,10 @@ class StateCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: StreamKey) -> Known | None:
+    def get(self, partition: int, key: StreamKey) -> Known | None:
         """Return what is known of a stream; None also where the log may have more of it."""
         entry = self._entries.get(key)
-        if entry is None or key in self._doubted:
+        if entry is None or entry[1] != partition or key in self._doubted:
             return None
         self._entries.move_to_end(key)
         return entry[0]
@@ -53,10 +55,10 @@ class StateCache:
         """Note that the log may have more of streams than is known."""
         self._doubted.update(key for key in keys if key in self._entries)
 
-    def start_of(self, key: StreamKey) -> Known | None:
+    def start_of(self, partition: int, key: StreamKey) -> Known | None:
         """Return what is known of a stream as far as it goes: the log has the rest, in the same history."""
         entry = self._entries.get(key)
-        return entry[0] if entry else None
+        return entry[0] if entry and entry[1] == partition else None
 
     def put(self, partition: int, key: StreamKey, known: Known) -> None:
         """Keep what is known of a stream, in place of what was."""

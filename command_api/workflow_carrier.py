@@ -170,7 +170,7 @@ class PipelineCarrier:
         events: list[Event] = []
         try:
             async for recorded in self._log.read_stream(
-                request.trigger.tenant, step.stream, until_position=until
+                request.trigger.tenant, step.stream, until_position=until, until_partition=self._partition
             ):
                 today = self._registry.today(recorded.type, recorded.schema_version)
                 if not step.types or today is None or not today.isdisjoint(step.types):

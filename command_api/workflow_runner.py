@@ -25,6 +25,7 @@ from command_api.workflow import Trigger, Workflow
 from command_api.workflow_carrier import PipelineCarrier, Sender
 from command_api.workflow_rounds import Cause, Effects, Rounds, Take
 from command_api.workflow_store import Loaded, WorkflowStore
+from event_store.arrivals import has_moves
 from event_store.checkpoints import Checkpoint, Checkpoints, Connection
 from event_store.consumer import Held, Member, recorded_at_of
 from event_store.feed import until
@@ -35,7 +36,8 @@ from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
 from schemas import Event
 from schemas.envelope import Metadata, RecordedEvent
-from schemas.errors import UnknownEvent
+from schemas.errors import StoreUnavailable, UnknownEvent
+from schemas.moves import TenantLeft
 from schemas.registry import Registry
 
 KIND = "workflow"
@@ -67,6 +69,7 @@ class WorkflowMember(Member):
     def __init__(self, workflow: Workflow, partition: int, around: Surroundings) -> None:
         self.workflow, self.workflow_name, self.partition = workflow, workflow.name, partition
         self.checkpoint = Checkpoint(KIND, workflow.name, partition)
+        self.checkpoints = around.checkpoints
         self._around = around
         self._store = WorkflowStore(around.pool, around.namespace, workflow, partition)
         sealed = None if around.sealer is None else SealedCommands(around.sealer, around.registry)
@@ -131,10 +134,44 @@ class WorkflowMember(Member):
         pool, checkpoints = self._around.pool, self._around.checkpoints
         async with pool.acquire() as connection, connection.transaction():
             await self._write(connection, effects, noted)
+            if has_moves(page):
+                await self._follow_moves(connection, page)
             await checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
         self.checkpoint.mark = page.end
         failpoint("workflow.after_commit")
         self._note(effects, now)
+
+    async def _follow_moves(self, connection: Connection, page: Page) -> None:
+        """
+        Hand the timers of tenants over that leave, and take those over of who arrives, with the checkpoint's move.
+
+        In between nobody fires them: who has not taken up what came before could not know what would forget them.
+        """
+        for event in page.events:
+            if event.type == TenantLeft.type:
+                to_partition = TenantLeft.model_validate_json(event.data).to_partition
+                await self._hand_over(connection, event.tenant, to_partition)
+        if (arrival := page.arrival) is not None:
+            await self._timers.take_over(connection, arrival.tenant)
+
+    async def _hand_over(self, connection: Connection, tenant: str, to_partition: int) -> None:
+        """Hand a tenant's timers over to another partition, to be fired once its arrival there is taken."""
+        stay = (await self._around.event_log.residences_of(tenant)).of(to_partition)
+        await self._timers.hand_over(connection, tenant, to_partition, stay and stay.first_position)
+
+    async def _hand_on(self, connection: Connection, tenants: Set[str]) -> None:
+        """
+        Hand on the timers that reactions to events of before a tenant's move have set after it.
+
+        Raises:
+            StoreUnavailable: A tenant is on its way; it is not known yet where its timers belong.
+        """
+        for tenant in sorted(tenants):
+            residences = await self._around.event_log.residences_of(tenant)
+            if residences.is_moving:
+                raise StoreUnavailable
+            if residences.present.partition != self.partition:
+                await self._hand_over(connection, tenant, residences.present.partition)
 
     async def _write(self, connection: Connection, effects: Effects, noted: Set[int]) -> None:
         """Write what reactions leave behind, in the connection's transaction."""
@@ -236,6 +273,7 @@ class WorkflowMember(Member):
                 await self._store.hold(connection, self.checkpoint)
                 await self._store.unpark(connection, effects.done, sorted(places))
                 await self._write(connection, effects, noted)
+                await self._hand_on(connection, {tenant for tenant, _ in effects.timers})
             self._note(effects, loaded.now)
             return True
 

@@ -24,6 +24,10 @@ from schemas.registry import Registry
 
 LIST_MAX = 200
 """Timers, events and messages that are shown of each."""
+Reached = Mapping[int, int]
+"""By partition, how far a workflow is."""
+Aside = Mapping[tuple[int, int], str]
+"""By partition and position, why an event is set aside."""
 COUNTS = ("timers", "timers_failing", "messages_waiting", "messages_dead")
 
 
@@ -74,15 +78,16 @@ class WorkflowDesk:
         if line is None:
             raise NotFound(f"workflow {name}")
         workflow = self.workflows.get(name)
-        partition = await self.log.partition_of(tenant)
+        residences = await self.log.residences_of(tenant)
+        partition = residences.present.partition
         sql = partial(load_sql, "command_api", namespace=self.namespace)
-        aside = await self.pool.fetch(
-            sql("sql/workflow_aside.sql"), name, tenant, stream, LIST_MAX, partition
-        )
+        aside = await self.pool.fetch(sql("sql/workflow_aside.sql"), name, tenant, stream, LIST_MAX)
         events = None
         if stream is not None and workflow is not None:
-            reached = await self._reached(name, partition)
-            states = {row["position"]: row["error"] or "waits behind another" for row in aside}
+            reached = {stay.partition: await self._reached(name, stay.partition) for stay in residences}
+            states = {
+                (row["partition"], row["position"]): row["error"] or "waits behind another" for row in aside
+            }
             events = await self._events(workflow, tenant, stream, reached, states)
         causes = None if events is None else [event["event_id"] for event in events]
         timers = await self.pool.fetch(
@@ -98,7 +103,7 @@ class WorkflowDesk:
             "stream": stream,
             "events": events,
             "timers": [_with_instants(row, "due_at", "try_at") for row in timers],
-            "aside": [_with_instants(row, "parked_at") for row in aside],
+            "aside": [_without_partition(_with_instants(row, "parked_at")) for row in aside],
             "messages": [_with_instants(row, "created_at") for row in messages],
         }
 
@@ -107,7 +112,7 @@ class WorkflowDesk:
         return int(await self.pool.fetchval(statement, name, partition) or 0)
 
     async def _events(
-        self, workflow: Workflow, tenant: str, stream: str, reached: int, aside: Mapping[int, str]
+        self, workflow: Workflow, tenant: str, stream: str, reached: Reached, aside: Aside
     ) -> list[dict[str, Any]]:
         """Return the events of a stream that a workflow reacts to, and what of the stream followed from each."""
         recorded = [event async for event in self.log.read_stream(tenant, stream)]
@@ -126,7 +131,7 @@ class WorkflowDesk:
                 "position": event.position,
                 "recorded_at": format_instant(event.recorded_at),
                 "state": _state_of(event, reached, aside),
-                "error": aside.get(event.position),
+                "error": aside.get((event.partition, event.position)),
                 "led_to": followed.get(event.id, []),
             }
             for event in recorded
@@ -138,10 +143,14 @@ class WorkflowDesk:
         return today is None or not today.isdisjoint(workflow.reactions)
 
 
-def _state_of(event: RecordedEvent, reached: int, aside: Mapping[int, str]) -> str:
-    if event.position in aside:
+def _state_of(event: RecordedEvent, reached: Reached, aside: Aside) -> str:
+    if (event.partition, event.position) in aside:
         return "set aside"
-    return "taken up" if event.position <= reached else "not yet taken up"
+    return "taken up" if event.position <= reached.get(event.partition, 0) else "not yet taken up"
+
+
+def _without_partition(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "partition"}
 
 
 def _with_instants(row: Any, *instants: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from event_store.archive_reading import ArchivedRange, ArchiveReading
+from event_store.feed import before_arrival
 from event_store.integrity import StoredCommit
 from event_store.log import Commit, Filter, Matches, Page, StreamTail
 from event_store.object_errors import ArchiveDamaged
@@ -110,7 +111,7 @@ class ArchivedPart:
                 f"partition {partition}",
                 f"events after position {after.position} are not those of their commits",
             )
-        return Page(partition, after, events, end, commits)
+        return before_arrival(Page(partition, after, events, end, commits))
 
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail], found: Sequence[RecordedEvent], archived_to: int

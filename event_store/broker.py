@@ -207,6 +207,8 @@ class BrokerFeed:
                 self._arrived.popleft()
                 await self._refuse(delivery.message, problem)
                 break
+            if pages and rest.arrival is not None:
+                break
             taken.append(self._arrived.popleft())
             pages.append(rest)
             mark = rest.end

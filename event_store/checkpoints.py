@@ -74,6 +74,17 @@ class Checkpoints:
             checkpoint.mark = CommitMark(row["position"], row["commit_hash"])
             checkpoint.revision = row["revision"]
 
+    async def has_passed(self, checkpoint: Checkpoint, partition: int, position: int) -> bool:
+        """Say whether the consumer of a checkpoint has taken another partition up to a position."""
+        reached = await self.pool.fetchval(
+            self._sql("sql/queries/reached.sql"),
+            checkpoint.kind,
+            checkpoint.consumer,
+            checkpoint.generation,
+            partition,
+        )
+        return (reached or 0) >= position
+
     async def advance(
         self, connection: Connection, checkpoint: Checkpoint, to: CommitMark, recorded_at: datetime | None
     ) -> None:

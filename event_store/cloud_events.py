@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from schemas.envelope import RecordedEvent, cloud_event
 from schemas.errors import UnknownEvent
+from schemas.messages import Event
+from schemas.moves import DOMAIN, OWN_EVENTS
 from schemas.personal import is_personal, models_in
 from schemas.registry import Registry
 
@@ -27,8 +29,11 @@ class CloudEvents:
 
     def first_unknown(self, events: Sequence[RecordedEvent]) -> RecordedEvent | None:
         """Return the first event whose type or version this program does not know; None when it knows all."""
-        known = self._registry.events
-        return next((event for event in events if (event.type, event.schema_version) not in known), None)
+        return next((event for event in events if self._model_of(event) is None), None)
+
+    def _model_of(self, event: RecordedEvent) -> type[Event] | None:
+        place = event.type, event.schema_version
+        return self._registry.events.get(place) or OWN_EVENTS.get(place)
 
     def message_of(self, event: RecordedEvent) -> tuple[str, Message]:
         """
@@ -37,13 +42,12 @@ class CloudEvents:
         Raises:
             UnknownEvent: This program does not know the event, so it cannot tell what in it is personal.
         """
-        model = self._registry.events.get((event.type, event.schema_version))
+        model = self._model_of(event)
         if model is None:
             raise UnknownEvent(event.type, event.schema_version)
         data = without_personal(model, orjson.loads(event.data))
-        document = cloud_event(
-            event, namespace=self._namespace, domain=self._registry.domain_of[model], data=data
-        )
+        domain = self._registry.domain_of.get(model, DOMAIN)
+        document = cloud_event(event, namespace=self._namespace, domain=domain, data=data)
         message = Message(
             orjson.dumps(document),
             content_type=CONTENT_TYPE,

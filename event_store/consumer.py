@@ -17,16 +17,23 @@ Raise `Held` where the page cannot be taken by this program (an event that it do
 still at the commit before, says why in its status, and tries again.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from event_store.arrivals import pieces
 from event_store.checkpoints import Checkpoint, Checkpoints, Connection
 from event_store.feed import beyond
 from event_store.log import Page
 from infra.failpoints import failpoint
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
+from schemas.moves import Arrival
+
+FENCE_SECONDS_MAX = 5.0
+"""How long a consumer waits at an arrival before it says that it stands still there."""
+FENCE_POLL_SECONDS = 0.05
 
 
 @dataclass(eq=False)
@@ -40,10 +47,16 @@ class Held(ServiceError):
     waiting_for: str
 
 
+@dataclass(eq=False)
+class AtFence(Held):
+    """A consumer stands still at a tenant's arrival: it has not yet taken what the tenant did before, elsewhere."""
+
+
 class Member(ABC):
     """One consumer in one partition, with its checkpoint. A group gives it pages in order, one at a time."""
 
     checkpoint: Checkpoint
+    checkpoints: Checkpoints
     life: str = ""
     """Which life of the database the checkpoint was opened in; in another one a new member takes its place."""
 
@@ -53,21 +66,44 @@ class Member(ABC):
         return f"{self.checkpoint.consumer} {self.checkpoint.generation} in partition {self.checkpoint.partition}"
 
     def idle(self, page: Page) -> bool:
-        """Say whether a page means nothing to it: then its checkpoint is moved together with others'."""
+        """
+        Say whether a page means nothing to it: then its checkpoint is moved together with others'.
+
+        It is not asked of a page in which tenants arrive or leave.
+        """
         return False
 
-    async def step(self, page: Page) -> None:
+    async def step(self, page: Page, *, fence_seconds: float = FENCE_SECONDS_MAX) -> None:
         """
-        Take what of a page lies beyond the checkpoint.
+        Take what of a page lies beyond the checkpoint; at a tenant's arrival, once its fence has been passed.
 
         Raises:
             EpochChanged: The page belongs to another history.
             Fenced: Somebody else has moved the checkpoint.
-            Held: An event is in it that this program cannot handle.
+            Held: An event is in it that this program cannot handle, or a fence has not been passed for long.
         """
         rest = beyond(page, self.checkpoint.mark)
-        if rest.end.position > self.checkpoint.mark.position:
-            await self.take(rest)
+        if rest.end.position <= self.checkpoint.mark.position:
+            return
+        for piece in pieces(rest):
+            if (arrival := piece.arrival) is not None:
+                await self._pass_fence(arrival, fence_seconds)
+            await self.take(piece)
+
+    async def _pass_fence(self, arrival: Arrival, seconds_max: float) -> None:
+        """Wait until this consumer has taken the partition that a tenant left up to where it left."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds_max
+        while not await self.checkpoints.has_passed(
+            self.checkpoint, arrival.from_partition, arrival.fence.position
+        ):
+            if clock() >= until:
+                raise AtFence(
+                    self.checkpoint.consumer, self.checkpoint.partition, arrival.position,
+                    f"partition {arrival.from_partition} to be taken up to {arrival.fence.position}, "
+                    f"where tenant {arrival.tenant} left it",
+                )  # fmt: skip
+            await asyncio.sleep(FENCE_POLL_SECONDS)
 
     def opened(self) -> None:  # noqa: B027 (a hook that not every member needs)
         """Take note that the checkpoint has been read for the first time."""
@@ -110,15 +146,15 @@ class TransactionalMember(Member):
     def __init__(self, consumer: Consumer, checkpoints: Checkpoints, partition: int) -> None:
         self.consumer = consumer
         self.checkpoint = Checkpoint(consumer.kind, consumer.name, partition)
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
 
     async def take(self, page: Page) -> None:
         """Prepare, then write and move the checkpoint in one transaction."""
         prepared = await self.consumer.prepare(page)
         failpoint("consumer.before_commit")
-        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
+        async with self.checkpoints.pool.acquire() as connection, connection.transaction():
             await self.consumer.apply(page, connection, prepared)
-            await self._checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
+            await self.checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
         failpoint("consumer.after_commit")
         self.checkpoint.mark = page.end
         await self.consumer.applied(page)

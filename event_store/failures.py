@@ -41,9 +41,32 @@ class PartitionNotHere(BadDefinition):
 
 @dataclass(eq=False)
 class TenantHasEvents(Rejection):
-    """A tenant that has events stays where it lives."""
+    """A tenant that has events is not placed, but moved: `everfold tenants move`."""
 
     tenant: str
+
+
+@dataclass(eq=False)
+class TenantLivedThere(Rejection):
+    """A tenant lives in each partition once: it cannot come back to one that it has left."""
+
+    tenant: str
+    partition: int
+
+
+@dataclass(eq=False)
+class TenantOnItsWay(Rejection):
+    """The tenant is on its way to another partition, and has to arrive there first: run that move again."""
+
+    tenant: str
+    to_partition: int
+
+
+@dataclass(eq=False)
+class ClocksApart(Rejection):
+    """The clocks of the two servers differ by too much; nothing has happened."""
+
+    seconds: float
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from event_store.pace import Pace
 from event_store.wake import HeadWatch
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged
+from schemas.moves import TenantArrived
 
 PAGE_EVENTS_MAX = 2_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -70,6 +71,13 @@ def until(page: Page, position: int) -> Page:
         return Page(page.partition, page.after, (), page.after)
     end = commits[-1].mark
     return Page(page.partition, page.after, page.events[: end.position - page.after.position], end, commits)
+
+
+def before_arrival(page: Page) -> Page:
+    """Return a page up to the first arrival of a tenant that is not its first event."""
+    arrived = TenantArrived.type
+    first = next((event.position for event in page.events[1:] if event.type == arrived), None)
+    return page if first is None else until(page, first - 1)
 
 
 class LogFeed:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from event_store.arrivals import has_moves
 from event_store.checkpoints import Checkpoints, Fenced
 from event_store.consumer import Held, Member, recorded_at_of
 from event_store.feed import Feed, LogFeed
@@ -154,7 +155,7 @@ class PartitionGroup:
             return
         if not page.events:
             return
-        idle = [
+        idle = [] if has_moves(page) else [
             member for member in self.together.values()
             if member.checkpoint.mark == page.after and member.idle(page)
         ]  # fmt: skip

@@ -1,9 +1,10 @@
 """
 The log's interface: streams that only grow, and one order over each partition.
 
-A tenant lives in one partition. Positions in a partition start at 1, have no gaps, and appear in commit order, so
-"everything after N" never misses anything. A stream's version is the number of events in it: 0 means that it does
-not exist. `postgres.py` and `memory.py` keep this interface, and tests/contract/ holds both to it.
+A tenant lives in one partition at a time, and in each partition once (docs/decisions/0020). Positions in a partition
+start at 1, have no gaps, and appear in commit order, so "everything after N" never misses anything. A stream's version
+is the number of events in it: 0 means that it does not exist. `postgres.py` and `memory.py` keep this interface, and
+tests/contract/ holds both to it.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -12,8 +13,10 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol
 
+from event_store.residences import Residences
 from schemas.envelope import CommitMark, RecordedEvent
 from schemas.errors import BadDefinition, TooLarge
+from schemas.moves import Arrival, arrival_of
 
 BATCH_APPENDS_MAX = 1_000
 BATCH_BYTES_MAX = 16 * 1024 * 1024
@@ -55,7 +58,8 @@ class Condition(NamedTuple):
     What may not have happened: no event after a position matches any of the items.
 
     That is a *dynamic consistency boundary*: a decision that rests on the events which match, wherever they are,
-    and not on whole streams. `after` is the position at which they were read. Source: dcb.events, specification.
+    and not on whole streams. `after` is the position at which they were read; 0 asks the tenant's earlier partitions
+    too. Source: dcb.events, specification.
     """
 
     items: Sequence[QueryItem]
@@ -142,6 +146,8 @@ class Outcome(NamedTuple):
     """The main stream's version after it; for a conflict the version that was found."""
     conflict: str | None = None
     """The stream whose check failed; `CONDITION` where it was one of the conditions."""
+    partition: int | None = None
+    """Where its events are, if that is a partition which the tenant has left since; None: in the one that was asked."""
 
 
 class Commit(NamedTuple):
@@ -162,7 +168,11 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A contiguous run of one partition's events, ending on a commit's end."""
+    """
+    A contiguous run of one partition's events, ending on a commit's end, and before the next arrival of a tenant.
+
+    So an arrival is the first event of its page, or in none; what comes before it waits for nobody.
+    """
 
     partition: int
     after: CommitMark
@@ -171,6 +181,11 @@ class Page:
     end: CommitMark
     """Where it ends; equals `after` when there is nothing new."""
     commits: Sequence[Commit] = field(default=())
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """What of another partition must have been taken before this page; mostly None."""
+        return arrival_of(self.events[0]) if self.events else None
 
 
 class TagTail(NamedTuple):
@@ -298,12 +313,35 @@ class EventLog(Protocol):
     """The partitions that the log has."""
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives: a stable hash, unless an override says otherwise."""
+        """
+        Return where a tenant lives, by the word that counts: to append by. A stable hash, unless a row says otherwise.
+
+        Raises:
+            TenantMoving: It is on its way to another partition.
+            StoreUnavailable: The server with the word on it does not answer.
+        """
+        ...
+
+    async def residences_of(self, tenant: str) -> Residences:
+        """
+        Return where a tenant lives and has lived, as it was two seconds ago at the most.
+
+        As far as any server that answers knows, as in `likely_partition_of`.
+
+        Raises:
+            StoreUnavailable: None answers.
+        """
+        ...
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it; for who reads whole partitions."""
         ...
 
     async def likely_partition_of(self, tenant: str) -> int:
         """
         Return where a tenant lives as far as any server that answers knows: to read by, never to append by.
+
+        Where it came from while it is on its way to another partition.
 
         Raises:
             StoreUnavailable: None answers.
@@ -322,6 +360,7 @@ class EventLog(Protocol):
             EpochChanged: The log does not have the known commit: nothing is written; drop all states.
             OutcomeUnknown: The connection was lost while committing.
             StoreUnavailable: Nothing was written.
+            TenantMoving: One of the tenants does not live in the partition any more; nothing was written.
             TooLarge: A bound is exceeded; nothing was written.
         """
         ...
@@ -338,13 +377,22 @@ class EventLog(Protocol):
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail]
     ) -> tuple[Sequence[RecordedEvent], CommitMark]:
-        """Return many streams' events in order of position, in one query, and the head that they were read at."""
+        """
+        Return many streams' events in order of position, and the head that they were read at, in one query.
+
+        Of a tenant that moved everything up to and with this partition, in the order of its history.
+        """
         ...
 
     async def read_tagged(
         self, partition: int, tails: Sequence[TagTail]
     ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
-        """Return the events that carry each of some tags, in order, in one query, and the head they were read at."""
+        """
+        Return the events that carry each of some tags, in order, and the head they were read at, in one query.
+
+        Of a tenant that moved those of earlier partitions come first where `after` is 0; any other is a position of
+        this partition, after all of the past.
+        """
         ...
 
     async def read_states(self, partition: int, tails: Sequence[StateTail]) -> StreamStates:
@@ -375,6 +423,7 @@ class EventLog(Protocol):
         after_version: int = 0,
         until_version: int | None = None,
         until_position: int | None = None,
+        until_partition: int | None = None,
         since_time: datetime | None = None,
         until_time: datetime | None = None,
         backwards: bool = False,
@@ -383,7 +432,8 @@ class EventLog(Protocol):
         """
         Return one stream's events, oldest first or `backwards`, in bounded memory.
 
-        All bounds that are given hold, and all but `after_version` are included.
+        All bounds that are given hold, and all but `after_version` are included. Of a tenant that moved,
+        `until_partition` is the last that counts (None: where it lives), and `until_position` a position of it.
         """
         ...
 

@@ -6,13 +6,14 @@ of their name says; `clock` gives the time of commits.
 """
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 
 from event_store.boundaries import canonical_tags
 from event_store.codec import Batch
+from event_store.feed import before_arrival
 from event_store.integrity import StoredCommit, StoredTag, commit_hash, leaf_hash, marks_of, micros
 from event_store.log import (
     CONDITION,
@@ -34,9 +35,12 @@ from event_store.log import (
     StreamTail,
     TagTail,
 )
+from event_store.move_events import arriving, leaving
 from event_store.placement import home_of
+from event_store.residences import Move, Residences
 from schemas.envelope import BEGINNING, CommitMark, RecordedEvent
-from schemas.errors import EpochChanged
+from schemas.errors import EpochChanged, TenantMoving
+from schemas.moves import stream_of
 
 _Stream = tuple[str, str]
 _Key = tuple[str, str, str]
@@ -52,6 +56,8 @@ class _Partition:
     events: list[RecordedEvent] = field(default_factory=list)
     commits: list[StoredCommit] = field(default_factory=list)
     streams: dict[_Stream, list[RecordedEvent]] = field(default_factory=dict)
+    bases: dict[_Stream, int] = field(default_factory=dict)
+    """Of tenants that came here, the versions that their streams had."""
     keys: dict[_Key, tuple[bytes, Outcome]] = field(default_factory=dict)
     tags: dict[int, Sequence[str]] = field(default_factory=dict)
     snapshots: dict[tuple[str, str, bytes], Snapshot] = field(default_factory=dict)
@@ -60,6 +66,20 @@ class _Partition:
     @property
     def head(self) -> CommitMark:
         return self.commits[-1].commit.mark if self.commits else BEGINNING
+
+    def version(self, stream: _Stream) -> int:
+        """Return a stream's version, wherever its events are."""
+        return self.bases.get(stream, 0) + len(self.streams.get(stream, ()))
+
+    def part_of(self, stream: _Stream, after_version: int) -> Sequence[RecordedEvent]:
+        """Return what a stream has here after a version."""
+        return self.streams.get(stream, [])[max(after_version - self.bases.get(stream, 0), 0) :]
+
+    def carrying(self, tenant: str, tag: str, after: int) -> Iterator[RecordedEvent]:
+        """Return the tenant's events here that carry a tag, after a position."""
+        for event in self.events[max(after, 0) :]:
+            if event.tenant == tenant and tag in self.tags.get(event.position, ()):
+                yield event
 
     def following(self, position: int) -> Sequence[StoredCommit]:
         """Return the commits that end at a position or after it."""
@@ -100,8 +120,8 @@ class _Partition:
 class _Run:
     """One batch on its way through a partition; nothing shows until it is committed."""
 
-    def __init__(self, partition: _Partition) -> None:
-        self.partition = partition
+    def __init__(self, partition: _Partition, past_of: Callable[[str], Sequence[_Partition]]) -> None:
+        self.partition, self.past_of = partition, past_of
         self.waiting: list[_Waiting] = []
         self.grown: dict[_Stream, int] = {}
         self.writer: dict[_Stream, int] = {}
@@ -109,7 +129,7 @@ class _Run:
         self.answers: list[Answer] = []
 
     def version(self, stream: _Stream) -> int:
-        return len(self.partition.streams.get(stream, ())) + self.grown.get(stream, 0)
+        return self.partition.version(stream) + self.grown.get(stream, 0)
 
     def answer(self, append: Append) -> Outcome:
         """Answer one append, as if it were alone and came after those before it."""
@@ -153,8 +173,12 @@ class _Run:
 
     def _happened(self, tenant: str, item: QueryItem, after: int) -> bool:
         """Say whether an event matches an item, after a position or before in this batch."""
-        part = self.partition
-        stored = ((e.tenant, e.type, part.tags.get(e.position, ())) for e in part.events[max(after, 0) :])
+        parts = [self.partition] if after else [*self.past_of(tenant), self.partition]
+        stored = (
+            (event.tenant, event.type, part.tags.get(event.position, ()))
+            for part in parts
+            for event in part.events[max(after, 0) :]
+        )
         before = ((append.tenant, event.type, event.tags) for append, event, _ in self.waiting)
         return any(
             own == tenant and set(item.tags) <= set(tags) and (not item.types or type_ in item.types)
@@ -192,14 +216,72 @@ class MemoryLog:
         self.partitions: Sequence[int] = tuple(range(partitions))
         self._clock, self._placements = clock, placements or {}
         self._parts = {number: _Partition(number) for number in self.partitions}
+        self._moves: dict[str, list[Move]] = {}
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives: a stable hash, unless an override says otherwise."""
-        return self._placements.get(tenant, home_of(tenant, self.partitions))
+        """Return where a tenant lives, to append by; see `EventLog.partition_of`."""
+        found = self._residences(tenant)
+        if found.is_moving:
+            raise TenantMoving
+        return found.present.partition
 
     async def likely_partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives."""
-        return await self.partition_of(tenant)
+        """Return where a tenant lives, or came from while it is on its way."""
+        return self._residences(tenant).present.partition
+
+    async def residences_of(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived."""
+        return self._residences(tenant)
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it."""
+        return {
+            tenant
+            for tenant, moves in self._moves.items()
+            if any(partition in (move.from_partition, move.to_partition) for move in moves)
+        }
+
+    def _residences(self, tenant: str) -> Residences:
+        placed = self._placements.get(tenant, home_of(tenant, self.partitions))
+        return Residences(tenant, placed, self._moves.get(tenant, ()))
+
+    def _past_of(self, partition: int) -> Callable[[str], Sequence[_Partition]]:
+        """Return what says where a tenant lived before it came to a partition."""
+        return lambda tenant: [
+            self._parts[one.partition] for one in self._residences(tenant).before(partition)
+        ]
+
+    async def move_tenant(self, tenant: str, to: int) -> None:
+        """Move a tenant to another partition."""
+        await self.leave(tenant, to)
+        await self.arrive(tenant)
+
+    async def leave(self, tenant: str, to: int) -> None:
+        """Take the first half of a move: the fence. The tenant takes no events until it has arrived."""
+        moves = self._moves.setdefault(tenant, [])
+        at = await self.partition_of(tenant)
+        version = self._parts[at].version((tenant, stream_of(tenant)))
+        (outcome,) = await self.append_batch(at, [leaving(tenant, version, len(moves) + 1, to)])
+        left_at = self._parts[at].commits[-1].commit.recorded_at
+        moves.append(Move(tenant, len(moves) + 1, at, outcome.commit, left_at, to))
+
+    async def arrive(self, tenant: str) -> None:
+        """Take the second half of a move: whatever is appended from here on is in the new partition."""
+        move = self._moves[tenant][-1]
+        here, there = self._parts[move.from_partition], self._parts[move.to_partition]
+        for stream in {*here.streams, *here.bases}:
+            if stream[0] == tenant:
+                there.bases[stream] = here.version(stream)
+        for key, (fingerprint, first) in here.keys.items():
+            if key[0] == tenant:
+                partition = here.number if first.partition is None else first.partition
+                there.keys[key] = fingerprint, first._replace(partition=partition)
+        self._moves[tenant][-1] = move._replace(
+            arrived_position=there.head.position + 1, arrived_at=self._clock()
+        )
+        await self.append_batch(there.number, [arriving(move, there.version((tenant, stream_of(tenant))))])
+        arrived_at = there.commits[-1].commit.recorded_at
+        self._moves[tenant][-1] = self._moves[tenant][-1]._replace(arrived_at=arrived_at)
 
     async def append_batch(
         self, partition: int, appends: Sequence[Append], *, known: CommitMark | None = None
@@ -209,8 +291,11 @@ class MemoryLog:
             return ()
         Batch(appends).arguments()  # it knows the bounds
         part = self._parts[partition]
+        for tenant in {append.tenant for append in appends} & self._moves.keys():
+            if await self.partition_of(tenant) != partition:
+                raise TenantMoving
         part.require(known or BEGINNING)
-        before, run = part.head, _Run(part)
+        before, run = part.head, _Run(part, self._past_of(partition))
         outcomes = [run.answer(append) for append in appends]
         if run.waiting:
             recorded_at = self._clock()
@@ -219,7 +304,7 @@ class MemoryLog:
             part.commit(run.waiting, recorded_at)
 
         def committed(outcome: Outcome) -> Outcome:
-            is_new = outcome.position > before.position
+            is_new = outcome.position > before.position and outcome.partition is None
             return outcome._replace(commit=part.head) if is_new else outcome
 
         part.keys.update(
@@ -239,8 +324,10 @@ class MemoryLog:
         if found is None:
             return None
         last = found.position + len(ids) - 1
-        own = part.streams.get((append.tenant, append.stream), [])
-        version = sum(event.position <= last for event in own)
+        main = append.tenant, append.stream
+        version = part.bases.get(main, 0) + sum(
+            event.position <= last for event in part.streams.get(main, [])
+        )
         commit = part.following(last)[0].commit.mark
         return Outcome(Answer.APPENDED, last, len(ids), commit, append.stream, version)
 
@@ -248,24 +335,25 @@ class MemoryLog:
         self, partition: int, tails: Sequence[StreamTail]
     ) -> tuple[Sequence[RecordedEvent], CommitMark]:
         """Return many streams' events in order of position, and the head that they were read at."""
-        part = self._parts[partition]
+        past_of, part = self._past_of(partition), self._parts[partition]
         events = [
-            event
+            (number, event)
             for tail in tails
-            for event in part.streams.get((tail.tenant, tail.stream), [])[tail.after_version :]
+            for number, at in enumerate([*past_of(tail.tenant), part], -len(past_of(tail.tenant)))
+            for event in at.part_of((tail.tenant, tail.stream), tail.after_version)
         ]
-        return sorted(events), part.head
+        return [event for _, event in sorted(events)], part.head
 
     async def read_tagged(
         self, partition: int, tails: Sequence[TagTail]
     ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
         """Return the events that carry each of some tags, in order, and the head that they were read at."""
-        part = self._parts[partition]
+        past_of, part = self._past_of(partition), self._parts[partition]
         return [
             [
                 event
-                for event in part.events[max(tail.after, 0) :]
-                if event.tenant == tail.tenant and tail.tag in part.tags.get(event.position, ())
+                for at in ([part] if tail.after else [*past_of(tail.tenant), part])
+                for event in at.carrying(tail.tenant, tail.tag, tail.after)
             ]
             for tail in tails
         ], part.head
@@ -285,10 +373,11 @@ class MemoryLog:
         saved: list[SavedState] = []
         rest: list[StreamTail] = []
         for tenant, stream, after, shape in tails:
-            known = part.snapshots.get((tenant, stream, shape or b""))
-            if known is not None and known.version > after and part.has(known.commit):
-                saved.append(SavedState(tenant, stream, known.version, known.state))
-                after = known.version
+            for at in reversed([*self._past_of(partition)(tenant), part]):
+                known = at.snapshots.get((tenant, stream, shape or b""))
+                if known is not None and known.version > after and at.has(known.commit):
+                    saved.append(SavedState(tenant, stream, known.version, known.state))
+                    after = known.version
             rest.append(StreamTail(tenant, stream, after))
         events, head = await self.read_tails(partition, rest)
         return StreamStates(saved, events, head)
@@ -307,12 +396,15 @@ class MemoryLog:
 
     async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
         """Delete the saved states of streams, and never keep one of them again."""
-        part = self._parts[await self.partition_of(tenant)]
-        part.forgotten.update((tenant, stream) for stream in streams)
-        gone = [key for key in part.snapshots if key[:2] in part.forgotten]
-        for key in gone:
-            del part.snapshots[key]
-        return len(gone)
+        forgotten = 0
+        for residence in self._residences(tenant):
+            part = self._parts[residence.partition]
+            part.forgotten.update((tenant, stream) for stream in streams)
+            gone = [key for key in part.snapshots if key[:2] in part.forgotten]
+            for key in gone:
+                del part.snapshots[key]
+            forgotten += len(gone)
+        return forgotten
 
     async def read_stream(
         self,
@@ -322,17 +414,21 @@ class MemoryLog:
         after_version: int = 0,
         until_version: int | None = None,
         until_position: int | None = None,
+        until_partition: int | None = None,
         since_time: datetime | None = None,
         until_time: datetime | None = None,
         backwards: bool = False,
         events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Return one stream's events, oldest first or `backwards`."""
-        part = self._parts[await self.partition_of(tenant)]
+        residences = self._residences(tenant)
+        last = residences.present.partition if until_partition is None else until_partition
         found = [
             event
-            for event in part.streams.get((tenant, stream), [])[after_version:until_version]
-            if (until_position is None or event.position <= until_position)
+            for one in residences.up_to(last)
+            for event in self._parts[one.partition].part_of((tenant, stream), after_version)
+            if (until_version is None or event.version <= until_version)
+            and (until_position is None or one.partition != last or event.position <= until_position)
             and (since_time is None or event.recorded_at >= since_time)
             and (until_time is None or event.recorded_at <= until_time)
         ]
@@ -354,7 +450,9 @@ class MemoryLog:
                 break
             commits.append(stored.commit)
         end = commits[-1].mark if commits else after
-        return Page(partition, after, part.events[after.position : end.position], end, commits)
+        return before_arrival(
+            Page(partition, after, part.events[after.position : end.position], end, commits)
+        )
 
     async def read_filtered(
         self,

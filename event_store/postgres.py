@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,15 +31,17 @@ from event_store.failures import (
     means_later,
 )
 from event_store.log import Answer, Append, Outcome, Snapshot
+from event_store.moving import Mover
 from event_store.object_store import ObjectStore
 from event_store.old_keys import drop_old_keys
 from event_store.placement import home_of
 from event_store.postgres_reading import PostgresReading
+from event_store.residences import Residences
 from event_store.servers import CALL_SECONDS_MAX, OF_ACCOUNT, LogRoles
 from event_store.snapshots import Snapshots
 from infra.failpoints import failpoint
 from schemas.envelope import BEGINNING, CommitMark
-from schemas.errors import EpochChanged, OutcomeUnknown, StoreUnavailable
+from schemas.errors import EpochChanged, OutcomeUnknown, StoreUnavailable, TenantMoving
 
 LOST_CALLS_MAX = 1_000
 FILLED_EVENTS_MAX = 65_536
@@ -70,6 +73,14 @@ class PostgresLog(PostgresReading):
         """Carry out independent appends in order, in one commit; see `EventLog.append_batch`."""
         if not appends:
             return ()
+        past = await self._past.answers(partition, appends)
+        if past is None:
+            return await self._append_batch(partition, appends, known)
+        return past.answers(appends, await self._append_batch(partition, past.barred(appends), known))
+
+    async def _append_batch(
+        self, partition: int, appends: Sequence[Append], known: CommitMark | None
+    ) -> Sequence[Outcome]:
         batch = Batch(appends)
         server, call = self._servers.of(partition), random.getrandbits(63)
         position, hash_ = known or BEGINNING
@@ -143,12 +154,15 @@ class PostgresLog(PostgresReading):
         self._servers.of(partition)
         home, place = home_of(tenant, self.partitions), self._servers.sql("place_tenant")
         try:
-            async with self._servers.of(home).writers.borrow() as connection, connection.transaction():
+            async with self._servers.of(home).aside("everfold-mover") as connection, connection.transaction():
                 # Two placements of a tenant at once would each take the other's partition for the one to leave.
                 await connection.execute(self._servers.sql("lock_tenant"), tenant)
-                row = await connection.fetchrow(self._servers.sql("placement"), tenant)
-                for server in self._servers.besides(home, first=row[0] if row else home):
-                    async with server.writers.borrow() as other:
+                rows = await connection.fetch(self._servers.sql("placement"), tenant)
+                first = home if rows[0]["partition"] is None else rows[0]["partition"]
+                if first < 0 or rows[0]["number"] is not None:
+                    raise TenantHasEvents(tenant)
+                for server in self._servers.besides(home, first=first):
+                    async with server.aside("everfold-mover") as other:
                         await other.execute(place, tenant, partition)
                 await connection.execute(place, tenant, partition)
         except asyncpg.PostgresError as error:
@@ -159,7 +173,32 @@ class PostgresLog(PostgresReading):
             raise
         except LOST as error:
             raise StoreUnavailable from error
-        self._placements.pop(tenant, None)
+        self._placements.forget(tenant)
+
+    async def move_tenant(
+        self, tenant: str, partition: int, *, actor: str = "operator", reason: str | None = None
+    ) -> Residences:
+        """
+        Move a tenant to another partition, and return where it has lived; cut short, it is run again.
+
+        One without events is placed there. Done already, every server is told anew.
+
+        Raises:
+            PartitionNotHere: The log has no such partition.
+            TenantLivedThere: It has been there before, and left.
+            TenantOnItsWay: Another move of it has not ended.
+            ClocksApart: The clocks of the two servers differ by too much.
+            StoreUnavailable: A server does not answer; the tenant may be on its way.
+        """
+        self._servers.of(partition)
+        mover = Mover(self._servers, self._placements)
+        if not await mover.moves_of(tenant):
+            with suppress(TenantHasEvents):
+                await self.place_tenant(tenant, partition)
+                return await self.residences_of(tenant)
+        await mover.move(tenant, partition, actor=actor, reason=reason)
+        self._placements.forget(tenant)
+        return await self.residences_of(tenant)
 
     async def keep_house(self, partition: int, *, keys_kept: timedelta) -> None:
         """Make the tables that a partition will need next, drop keys that are old enough, note where what occurs."""
@@ -201,7 +240,13 @@ class PostgresLog(PostgresReading):
 
     async def forget_states(self, tenant: str, streams: Sequence[str]) -> int:
         """Delete the saved states of streams, and never keep one of them again; see `EventLog.forget_states`."""
-        partition = await self.partition_of(tenant)
+        lived = await self._placements.ask(home_of(tenant, self.partitions), tenant)
+        forgotten = 0
+        for one in lived:
+            forgotten += await self._forget_states(one.partition, tenant, streams)
+        return forgotten
+
+    async def _forget_states(self, partition: int, tenant: str, streams: Sequence[str]) -> int:
         row = await self._servers.read(
             partition,
             lambda connection: connection.fetchrow(
@@ -232,8 +277,8 @@ class PostgresLog(PostgresReading):
             case failures.NOT_HERE:
                 return PartitionNotHere(f"partition {partition}", "is not on the server that is to have it")
             case failures.PLACED_ELSEWHERE:
-                self._placements.clear()
-                return StoreUnavailable()
+                self._placements.forget()
+                return TenantMoving()
         if error.sqlstate in failures.NOT_MIGRATED:
             return StoreNotMigrated()
         return StoreUnavailable() if means_later(error) else error

@@ -31,12 +31,13 @@ from event_store.log import (
     TagTail,
 )
 from event_store.object_store import NoStore, ObjectStore
-from event_store.placement import home_of
+from event_store.past import Past
+from event_store.placement import Placements
+from event_store.residences import Residences
 from event_store.servers import OF_ACCOUNT, LogRoles, Servers
 from schemas.envelope import CommitMark, RecordedEvent
-from schemas.errors import BadDefinition, StoreUnavailable
+from schemas.errors import BadDefinition, StoreUnavailable, TenantMoving
 
-PLACEMENTS_CACHED_MAX = 100_000
 STREAM_EVENTS_READ_MAX = 500
 STREAM_BYTES_READ_MAX = 8 * 1024 * 1024
 VERSION_MAX = 2**63 - 1
@@ -65,7 +66,8 @@ class PostgresReading:
         """
         self.servers = self._servers = Servers(store_urls, namespace, statements_cached_max, roles)
         self.partitions: Sequence[int] = self._servers.partitions
-        self._placements: dict[str, int] = {}
+        self._placements = Placements(self._servers)
+        self._past = Past(self._servers, self._placements)
         self._archive = ArchivedPart(self._servers, archive or NoStore())
 
     async def __aenter__(self) -> Self:
@@ -76,45 +78,36 @@ class PostgresReading:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._placements.close()
         await self._servers.close()
         await self._archive.close()
 
     async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant lives: a stable hash, unless an override says otherwise."""
-        placed = self._placements.get(tenant)
-        if placed is None:
-            home = home_of(tenant, self.partitions)
-            row = await self._servers.read(
-                home, lambda connection: connection.fetchrow(self._servers.sql("placement"), tenant)
-            )
-            if len(self._placements) >= PLACEMENTS_CACHED_MAX:
-                self._placements.clear()
-            placed = self._placements[tenant] = row[0] if row else home
-        return placed
+        """Return where a tenant lives, to append by; see `EventLog.partition_of`."""
+        found = await self._placements.of(tenant)
+        if found.is_moving:
+            raise TenantMoving
+        return found.present.partition
 
     async def likely_partition_of(self, tenant: str) -> int:
-        """
-        Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`.
+        """Return where a tenant lives, as any server that answers knows it; see `EventLog.likely_partition_of`."""
+        return (await self._placements.likely(tenant)).present.partition
 
-        The word of the server where placements are looked up counts. The others have each of its rows before it
-        does, and may have that of a placement that was cut short besides.
-        """
-        home = home_of(tenant, self.partitions)
-        for partition in dict.fromkeys((home, *self._servers.firsts())):
-            try:
-                row = await self._servers.read(
-                    partition,
-                    lambda connection: connection.fetchrow(self._servers.sql("placement"), tenant),
-                )
-            except StoreUnavailable:
-                continue
-            return int(row[0]) if row else home
-        raise StoreUnavailable
+    async def residences_of(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived; see `EventLog.residences_of`."""
+        return await self._placements.likely(tenant)
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it; for who reads whole partitions."""
+        rows = await self._servers.read(
+            partition, lambda connection: connection.fetch(self._servers.sql("moved_tenants"), partition)
+        )
+        return frozenset(row[0] for row in rows)
 
     async def read_tails(
         self, partition: int, tails: Sequence[StreamTail]
     ) -> tuple[Sequence[RecordedEvent], CommitMark]:
-        """Return many streams' events in order of position, in one query, and the head that they were read at."""
+        """Return many streams' events in order, and the head that they were read at; see `EventLog.read_tails`."""
         wanted = list(zip(*tails, strict=True)) or [(), (), ()]
         rows = await self._servers.read(
             partition,
@@ -124,12 +117,16 @@ class PostgresReading:
         *head, archived_to = rows[0][EVENT_FIELDS:]
         if archived_to is not None:
             events += await self._archive.read_tails(partition, tails, events, archived_to)
-        return sorted(events), mark_of(*head)
+        events.sort()
+        for earlier, lacking in (await self._past.lacking(partition, tails, events)).items():
+            before, _ = await self.read_tails(earlier, lacking)
+            events = [*before, *events]
+        return events, mark_of(*head)
 
     async def read_tagged(
         self, partition: int, tails: Sequence[TagTail]
     ) -> tuple[Sequence[Sequence[RecordedEvent]], CommitMark]:
-        """Return the events that carry each of some tags, in order, in one query, and the head they were read at."""
+        """Return the events that carry each of some tags, in order; see `EventLog.read_tagged`."""
         wanted = list(zip(*tails, strict=True)) or [(), (), ()]
         rows = await self._servers.read(
             partition,
@@ -141,6 +138,10 @@ class PostgresReading:
         for row, event in zip(rows, _events(rows), strict=True):
             if row[1] is not None:
                 by_tag[row[EVENT_FIELDS + 2] - 1].append(event)
+        for earlier, numbers in (await self._past.untagged(partition, tails)).items():
+            before, _ = await self.read_tagged(earlier, [tails[number] for number in numbers])
+            for number, events in zip(numbers, before, strict=True):
+                by_tag[number][:0] = events
         return by_tag, mark_of(*rows[0][EVENT_FIELDS : EVENT_FIELDS + 2])
 
     async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
@@ -172,7 +173,16 @@ class PostgresReading:
                 for tail in tails
             ]
             events += await self._archive.read_tails(partition, ends, events, archived_to)
-        return StreamStates(saved, sorted(events), mark_of(*head))
+        events.sort()
+        saved_to = {(one.tenant, one.stream): one.version for one in saved}
+        starts = [
+            tail._replace(after_version=saved_to.get((tail.tenant, tail.stream), tail.after_version))
+            for tail in tails
+        ]
+        for earlier, lacking in (await self._past.lacking(partition, starts, events)).items():
+            before = await self.read_states(earlier, lacking)
+            saved, events = [*before.saved, *saved], [*before.events, *events]
+        return StreamStates(saved, events, mark_of(*head))
 
     async def read_stream(
         self,
@@ -182,15 +192,45 @@ class PostgresReading:
         after_version: int = 0,
         until_version: int | None = None,
         until_position: int | None = None,
+        until_partition: int | None = None,
         since_time: datetime | None = None,
         until_time: datetime | None = None,
         backwards: bool = False,
         events_max: int | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         """Return one stream's events, oldest first or `backwards`, in bounded memory; see `EventLog.read_stream`."""
-        partition = await self.partition_of(tenant)
-        until = VERSION_MAX if until_version is None else until_version
+        lived = await self._placements.likely(tenant)
+        if until_partition is not None and lived.of(until_partition) is None:
+            self._placements.forget(tenant)  # who asks knows of a later move than we do
+            lived = await self._placements.likely(tenant)
+        last = lived.present.partition if until_partition is None else until_partition
+        part = StreamPart(
+            tenant, stream, after_version, VERSION_MAX if until_version is None else until_version,
+            until_position, since_time, until_time,
+        )  # fmt: skip
         left = VERSION_MAX if events_max is None else events_max
+        residences = lived.up_to(last)
+        for one in reversed(residences) if backwards else residences:
+            own = part if one.partition == last else part._replace(until_position=None)
+            version = None
+            async for event in self._read_stream(one.partition, own, backwards, left):
+                yield event
+                left -= 1
+                version = event.version
+            if version is not None:
+                part = (
+                    part._replace(until_version=version - 1)
+                    if backwards
+                    else part._replace(after_version=version)
+                )
+            if left <= 0 or part.after_version >= part.until_version:
+                return
+
+    async def _read_stream(
+        self, partition: int, part: StreamPart, backwards: bool, left: int
+    ) -> AsyncIterator[RecordedEvent]:
+        """Return what one partition has of a part of a stream."""
+        tenant, stream, after_version, until, until_position, since_time, until_time = part
         name = "read_stream_backwards" if backwards else "read_stream"
         while after_version < until and left > 0:
             arguments = (
@@ -260,7 +300,10 @@ class PostgresReading:
             for row in rows
             if row[11] is not None
         ]
-        return Page(partition, after, events, commits[-1].mark if commits else after, commits)
+        page = Page(partition, after, events, commits[-1].mark if commits else after, commits)
+        if (arrival := page.arrival) is not None:
+            self._placements.forget(arrival.tenant)
+        return page
 
     async def read_filtered(
         self,

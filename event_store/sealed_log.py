@@ -30,6 +30,7 @@ from event_store.log import (
     StreamTail,
     TagTail,
 )
+from event_store.residences import Residences
 from event_store.sealed_states import SealedStates
 from event_store.sealing import MARK, Sealable, SealBroken, Sealer
 from infra.telemetry import log
@@ -74,6 +75,14 @@ class SealedLog:
     async def likely_partition_of(self, tenant: str) -> int:
         """Return where a tenant lives as far as any server knows; see `EventLog.likely_partition_of`."""
         return await self._log.likely_partition_of(tenant)
+
+    async def residences_of(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived; see `EventLog.residences_of`."""
+        return await self._log.residences_of(tenant)
+
+    async def moved_tenants(self, partition: int) -> Collection[str]:
+        """Return the tenants that have left a partition or come to it."""
+        return await self._log.moved_tenants(partition)
 
     async def reachable_heads(self) -> Mapping[int, CommitMark]:
         """Return the heads of the partitions whose server answers."""
@@ -124,6 +133,7 @@ class SealedLog:
         after_version: int = 0,
         until_version: int | None = None,
         until_position: int | None = None,
+        until_partition: int | None = None,
         since_time: datetime | None = None,
         until_time: datetime | None = None,
         backwards: bool = False,
@@ -137,6 +147,7 @@ class SealedLog:
             after_version=after_version,
             until_version=until_version,
             until_position=until_position,
+            until_partition=until_partition,
             since_time=since_time,
             until_time=until_time,
             backwards=backwards,

@@ -4,13 +4,14 @@ The servers that a log stands on: which one has a partition, and how a statement
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
 
 from event_store.announcer import Announcer
-from event_store.connections import Connections, StoreConnection
+from event_store.connections import Connections, StoreConnection, connect
 from event_store.failures import (
     EPOCH_CHANGED,
     LOST,
@@ -74,6 +75,21 @@ class Server:
             role=roles.keeping,
         )
         self.announcer = Announcer(url, namespace, roles.writing)
+        self._url, self._statements_cached_max = url, statements_cached_max
+
+    @asynccontextmanager
+    async def aside(self, name: str) -> AsyncIterator[StoreConnection]:
+        """
+        Open a connection of its own for a block, in the account's role: for what takes long and is done seldom.
+
+        Raises:
+            StoreUnavailable: The server does not take it.
+        """
+        connection = await connect(self._url, name=name, statements_cached_max=self._statements_cached_max)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -106,7 +122,7 @@ class Servers:
 
     async def close(self) -> None:
         """Close every connection."""
-        for server in dict.fromkeys(self._servers.values()):
+        for server in self.all():
             await server.close()
 
     def of(self, partition: int) -> Server:
@@ -125,6 +141,10 @@ class Servers:
         """Return every server but that of one partition; before all others the one that has the partition `first`."""
         servers = dict.fromkeys((self.of(first), *self._servers.values()))
         return [server for server in servers if server is not self.of(home)]
+
+    def all(self) -> Sequence[Server]:
+        """Return every server, once."""
+        return list(dict.fromkeys(self._servers.values()))
 
     def firsts(self) -> Sequence[int]:
         """Return one partition of each server."""

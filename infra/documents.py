@@ -49,6 +49,9 @@ class Kind(Enum):
 
 
 _KINDS = {kind.value: kind for kind in Kind}
+DOCUMENTS = "d2"
+"""What keys of documents begin with, after the namespace. Programs that did not know yet that tenants move used
+other letters throughout, marks too, so that neither of the two believes what the other has written."""
 _PACKED = b"z"
 """In place of `THERE` where the data is compressed. Programs that do not know it yet take such a value for none."""
 
@@ -62,21 +65,21 @@ class Place(NamedTuple):
     era: str = ""
     """Which life of the tables' database: after a restore or a failover nothing of the one before is met."""
 
-    def document(self, tenant: str, key: Sequence[str]) -> str:
-        """Return the key of a row's document."""
-        return f"{self._prefix('d')}{':'.join(map(_escape, (tenant, *key)))}"
+    def document(self, partition: int, tenant: str, key: Sequence[str]) -> str:
+        """Return the key of a row's document, as of positions in a partition: a tenant that moves has it anew."""
+        return f"{self._prefix(DOCUMENTS)}{partition}:{':'.join(map(_escape, (tenant, *key)))}"
 
-    def turn(self, tenant: str, key: Sequence[str]) -> str:
+    def turn(self, partition: int, tenant: str, key: Sequence[str]) -> str:
         """Return the key under which a reader says that it is loading a row's document."""
-        return f"{self._prefix('f')}{':'.join(map(_escape, (tenant, *key)))}"
+        return f"{self._prefix('f2')}{partition}:{':'.join(map(_escape, (tenant, *key)))}"
 
-    def last_applied(self, tenant: str) -> str:
-        """Return the key of a tenant's own last applied position, which is kept like a document."""
-        return f"{self._prefix('t')}{_escape(tenant)}"
+    def last_applied(self, partition: int, tenant: str) -> str:
+        """Return the key of a tenant's own last applied position in a partition, which is kept like a document."""
+        return f"{self._prefix('t2')}{partition}:{_escape(tenant)}"
 
     def mark(self, partition: int) -> str:
         """Return the key of a partition's mark."""
-        return f"{self._prefix('m')}{partition}"
+        return f"{self._prefix('m2')}{partition}"
 
     def _prefix(self, letter: str) -> str:
         return f"{self.namespace}:{letter}:{self.projection}:{self.generation}:{self.era}:"
@@ -254,10 +257,10 @@ class DocumentWriter:
             CacheAway: Redis does not answer; nothing needs to be done about it.
         """
         place = Place(self._namespace, projection, generation, era)
-        values = {place.document(row.tenant, row.key): row.value(after) for row in rows}
+        values = {place.document(partition, row.tenant, row.key): row.value(after) for row in rows}
         for tenant, position in tenants.items():
             kind = Kind.PARKED if tenant in parked_tenants else Kind.THERE
-            values[place.last_applied(tenant)] = encode(kind, after, b"%d" % position)
+            values[place.last_applied(partition, tenant)] = encode(kind, after, b"%d" % position)
         parts = list(_chunks(values)) or [{}]
         for number, part in enumerate(parts, 1):
             answer = await self._redis.run(
@@ -295,7 +298,7 @@ class DocumentWriter:
             CacheAway: Redis does not answer.
         """
         place = Place(self._namespace, projection, generation, era)
-        keys = [place.document(tenant, key) for tenant, key in rows]
+        keys = [place.document(partition, tenant, key) for tenant, key in rows]
         value = encode(Kind.PARKED, checkpoint)
         arguments: list[bytes | str | int] = [checkpoint.position, DOCUMENT_SECONDS, value]
         await self._redis.run(DOUBT, [place.mark(partition), *keys], arguments)

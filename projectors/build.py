@@ -9,8 +9,8 @@ is left by the live members. It goes live when it has reached the live one, whil
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 import asyncpg
 
 from event_store.checkpoints import Checkpoints, Connection
+from event_store.consumer import AtFence
 from event_store.feed import LogFeed, until
 from event_store.leases import RENEW_SECONDS, Leases, process_identity
 from event_store.log import EventLog, Page
@@ -223,7 +224,14 @@ class Build:
     # -- folding ------------------------------------------------------------------------------------------
 
     async def advance(self, goals: Goals, *, is_held: bool = False) -> None:
-        """Fold up to some positions, or to the log's present end; at full speed while the live one is held."""
+        """
+        Fold up to some positions, or to the log's present end; at full speed while the live one is held.
+
+        A partition in which a tenant arrives is gone on with when the one that it left has been folded up to there.
+
+        Raises:
+            AtFence: That is beyond the position up to which the other partition is to be folded.
+        """
         gate = asyncio.Semaphore(
             max(PARTITIONS_AT_ONCE, self._workers.number) if self._workers else PARTITIONS_AT_ONCE
         )
@@ -237,24 +245,38 @@ class Build:
             >= BULK_EVENTS_MIN
         }
 
+        waiting: dict[int, AtFence] = {}
+
         async def one(partition: int) -> None:
             async with gate:
                 goal = None if goals is None else goals.get(partition, 0)
-                if partition in bulk:
-                    end = min(heads[partition], self._goal(goals, partition))
-                    if self._workers is not None:
-                        await self._advance_by(self._workers, partition, end)
-                    await self._advance_in_bulk(partition, end)
-                await self._advance_partition(
-                    partition, goal, self._throttle if not is_held else Throttle(None)
-                )
+                throttle = self._throttle if not is_held else Throttle(None)
+                try:
+                    if partition in bulk:
+                        end = min(heads[partition], self._goal(goals, partition))
+                        if self._workers is not None:
+                            await self._advance_by(self._workers, partition, end)
+                        await self._advance_in_bulk(partition, end)
+                    await self._advance_partition(partition, goal, throttle)
+                except AtFence as fence:
+                    waiting[partition] = fence
 
         try:
-            async with self._open_to_builder(is_needed=bool(bulk)), asyncio.TaskGroup() as tasks:
-                for partition in self._shop.log.partitions:
-                    tasks.create_task(one(partition))
+            async with self._open_to_builder(is_needed=bool(bulk)):
+                due: Collection[int] = self._shop.log.partitions
+                while due:
+                    before = self._reached()
+                    async with asyncio.TaskGroup() as tasks:
+                        for partition in due:
+                            tasks.create_task(one(partition))
+                    if waiting and self._reached() == before:
+                        raise next(iter(waiting.values()))
+                    due, waiting = list(waiting), {}
         except ExceptionGroup as group:  # callers know the error, not how many partitions met it
             raise group.exceptions[0] from group
+
+    def _reached(self) -> Mapping[int, int]:
+        return {partition: member.checkpoint.mark.position for partition, member in self._members.items()}
 
     @staticmethod
     def _goal(goals: Goals, partition: int) -> int:
@@ -275,7 +297,8 @@ class Build:
     async def fold_stretch(self, stretch: Stretch) -> int:
         """Fold a stretch of another process's build; return the number of events."""
         await self._open_members(stretch.generation, stretch.schema, stretch.side, [stretch.partition])
-        await self._advance_in_bulk(stretch.partition, stretch.goal)
+        with suppress(AtFence):  # the build itself knows when it may go on
+            await self._advance_in_bulk(stretch.partition, stretch.goal)
         return self.events
 
     async def _advance_by(self, workers: Workers, partition: int, goal: int) -> None:
@@ -295,28 +318,34 @@ class Build:
         self._progress(self.kind.name, partition, checkpoint.mark.position)
 
     async def _advance_in_bulk(self, partition: int, goal: int) -> None:
+        """Fold in bulk; one page where a tenant arrives is left to the live member, which knows when it may go on."""
         member = self._members[partition]
         while True:
             bulk = self._bulk_fold(member)
             try:
-                await self._fold_in_bulk(bulk, partition, goal)
-                return
+                if await self._fold_in_bulk(bulk, partition, goal):
+                    return
+                member.forget()
+                await self._advance_partition(partition, goal, self._throttle, pages_max=1)
             except Refused as refused:
                 await self._advance_partition(partition, refused.mark.position, self._throttle)
             finally:
                 member.forget()  # its rows are the tables' no more
 
-    async def _fold_in_bulk(self, bulk: BulkFold, partition: int, goal: int) -> None:
+    async def _fold_in_bulk(self, bulk: BulkFold, partition: int, goal: int) -> bool:
+        """Fold up to a goal, and say that it is reached; or up to where a tenant arrives."""
         feed = LogFeed(self._shop.log, partition, events_max=PAGE_EVENTS_MAX)
+        page: Page | None = None
         try:
             while bulk.mark.position < goal:
                 page = until(await feed.next(bulk.mark, wait_seconds=0), goal)
-                if not page.events:
+                if not page.events or page.arrival is not None:
                     break
                 await bulk.take(page)
                 self._count(partition, page)
                 await self._throttle.took(len(page.events))
             await bulk.write()
+            return page is None or page.arrival is None
         finally:
             await feed.close()
 
@@ -328,18 +357,21 @@ class Build:
             projection, member.checkpoint, decoder, self._shop.checkpoints, self._writer, self._tables
         )
 
-    async def _advance_partition(self, partition: int, goal: int | None, throttle: Throttle) -> None:
-        member = self._members[partition]
+    async def _advance_partition(
+        self, partition: int, goal: int | None, throttle: Throttle, *, pages_max: int | None = None
+    ) -> None:
+        member, pages = self._members[partition], 0
         feed = LogFeed(self._shop.log, partition, events_max=PAGE_EVENTS_MAX)
         try:
-            while goal is None or member.checkpoint.mark.position < goal:
+            while (goal is None or member.checkpoint.mark.position < goal) and pages != pages_max:
                 page = await feed.next(member.checkpoint.mark, wait_seconds=0)
                 if goal is not None:
                     page = until(page, goal)
                 if not page.events:
                     return
                 failpoint("build.page")
-                await member.take(page)
+                await member.step(page, fence_seconds=0.0)
+                pages += 1
                 self._count(partition, page)
                 await throttle.took(len(page.events))
         finally:
@@ -403,10 +435,12 @@ class Build:
     async def _expected(self, found: Difference, goals: Mapping[int, int]) -> bytes | None:
         assert self._writer is not None
         place = Place(found.table, found.tenant, found.key)
-        partition = await self._shop.log.partition_of(found.tenant)
-        _, skipped = await self._writer.read_standing(partition)
-        fold = RowFold(place, Folding(self.kind(), complete=True, only=(place,), skipped=skipped))
-        await fold.on(self._shop.log, self._shop.registry, partition, goals.get(partition, 0))
+        residences = await self._shop.log.residences_of(found.tenant)
+        skipped = {
+            stay.partition: (await self._writer.read_standing(stay.partition))[1] for stay in residences
+        }
+        fold = RowFold(place, Folding(self.kind(), complete=True, only=(place,)))
+        await fold.on(self._shop.log, self._shop.registry, residences, goals, skipped)
         return None if fold.row is None else fold.row.encode()
 
     async def swap(self, generation: Generation, live: int, *, even_behind: bool = False) -> None:

@@ -12,7 +12,6 @@ from rich.table import Table
 from event_store.operations import Operation, read_asked
 from infra.running import require_store
 from infra.settings import load_settings
-from infra.sql import load_sql
 from infra.telemetry import start_telemetry
 from projectors.acts import kind_of, place_in
 from projectors.dead_letters import document_of, place_of, read_parked
@@ -137,13 +136,11 @@ async def _show(
     place = place_in(kind, tenant, key, table_name)
     live = (await side.generations.live())[name]
     tables = await read_tables(side.pool, kind, side.generations.schema_of(name, live.generation))
-    partition = await side.log.partition_of(tenant)
-    marks = await side.pool.fetch(
-        load_sql("projectors", "sql/marks.sql", namespace=side.settings.namespace), name, live.generation
-    )
-    reached = next((row["position"] for row in marks if row["partition"] == partition), 0)
+    mender = await mender_of(side, kind)
+    residences, positions = await mender.residences(tenant), await mender.positions()
     rows = await tables[place.table].load_rows(side.pool, [place])
-    fold = await (await mender_of(side, kind)).fold(place, reached)
+    fold = await mender.fold(residences, place, positions)
+    reached = positions.get(residences.present.partition, 0)
     waiting = [one for one in await read_parked(side, tenant, name) if one["kind"] == "projection"]
     parked = [one for one in waiting if place_of(one) == place]
     row, folded = (one and one.encode() for one in (rows[place], fold.row))

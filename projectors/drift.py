@@ -17,6 +17,7 @@ from functools import partial
 from hashlib import md5
 from typing import NamedTuple
 
+from event_store.checkpoints import Connection
 from event_store.consumer import Held
 from event_store.failures import NO_REPLY
 from event_store.feed import LogFeed, until
@@ -33,7 +34,7 @@ from projectors.projection import Projection, Row
 from projectors.read_side import ReadSide
 from projectors.row_fold import RowFold
 from projectors.tables import Table
-from projectors.verify import compare, open_check
+from projectors.verify import Check, begin_tenant, compare, open_check, tenants_of
 from projectors.writing import Writer, encode_key
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import EpochChanged, Unavailable
@@ -188,7 +189,8 @@ class DriftDetector:
     ) -> tuple[Folding, CommitMark, int]:
         side, pool = self._side, self._side.pool
         projection = kind()
-        folding = Folding(projection, complete=True, only=unit.slice)
+        moved = await side.log.moved_tenants(unit.partition)
+        folding = Folding(projection, complete=True, only=unit.slice, leaves_out=moved)
         fold = _Fold(self._side, projection, folding, unit.partition)
         marks = await pool.fetch(self._sql("sql/marks.sql"), kind.name, live.generation)
         goal = next((row["position"] for row in marks if row["partition"] == unit.partition), 0)
@@ -203,14 +205,23 @@ class DriftDetector:
                 check = await open_check(side, connection, kind, live)
                 check.sample, check.where, check.found = unit.slice, unit.slice.where, found
                 parked, skipped = await check.writer.read_standing_in(connection, unit.partition)
-                if (
-                    skipped == folding.skipped
-                ):  # an operator has decided something meanwhile: the next look knows it
+                # An operator has decided something meanwhile, or a tenant has moved: the next look knows it.
+                if skipped == folding.skipped and await side.log.moved_tenants(unit.partition) == moved:
                     await fold.until(check.marks.get(unit.partition, BEGINNING).position, duty=1.0)
-                    await compare(side, connection, check, unit.partition, folding, parked | folding.parked)
+                    here = await tenants_of(side, check, unit.partition, moved)
+                    await compare(connection, check, here, folding, parked | folding.parked)
+                    for tenant in sorted(moved):
+                        await self._compare_moved(connection, check, unit, tenant)
         finally:
             await fold.close()
         return folding, fold.mark, check.report.rows
+
+    async def _compare_moved(self, connection: Connection, check: Check, unit: Unit, tenant: str) -> None:
+        """Compare the rows of a tenant that has moved: with the partition that it lived in first."""
+        fold = await begin_tenant(self._side, connection, check, tenant)
+        if next(iter(fold.residences)).partition == unit.partition:
+            await fold.on(self._side, {part: mark.position for part, mark in check.marks.items()})
+            await compare(connection, check, {tenant}, fold.folding, fold.parked | fold.folding.parked)
 
     async def _mend(
         self, kind: type[Projection[Row]], drift: Drift, folding: Folding, mark: CommitMark
@@ -222,7 +233,8 @@ class DriftDetector:
             what = "missing" if one.live is None else "extra" if one.expected is None else "differs"
             mended = "not mended: too many rows differ, replay the projection"
             if number < MENDED_MAX:
-                mended = await mender.mend(place, _row_fold(kind, place, folding, mark))
+                known = _row_fold(kind, place, folding, unit.partition, mark)
+                mended = await mender.mend(place, None if one.tenant in folding.leaves_out else known)
                 drift.mended += mended.startswith("folded")
             logger.error(
                 "row is not what the log says", projection=kind.name, partition=unit.partition, table=one.table,
@@ -266,13 +278,15 @@ class _Fold:
         await self._feed.close()
 
 
-def _row_fold(kind: type[Projection[Row]], place: Place, folding: Folding, mark: CommitMark) -> RowFold:
+def _row_fold(
+    kind: type[Projection[Row]], place: Place, folding: Folding, partition: int, mark: CommitMark
+) -> RowFold:
     """Return what a slice's fold knows of one row, to be gone on with."""
-    one = Folding(kind(), complete=True, only=(place,), skipped=folding.skipped)
+    one = Folding(kind(), complete=True, only=(place,))
     if place in folding.rows:
         one.rows[place] = folding.rows[place]
         one.changes[place] = folding.changes[place]
-    return RowFold(place, one, mark)
+    return RowFold(place, one, {partition: mark})
 
 
 def slices_for(rows: float, rows_max: int) -> int:

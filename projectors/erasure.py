@@ -23,7 +23,7 @@ import asyncpg
 
 from event_store.erasures import Erasure, Erasures, scrub_errors, write_down
 from event_store.failures import NO_REPLY
-from infra.documents import DocumentWriter, Place
+from infra.documents import DOCUMENTS, DocumentWriter, Place
 from infra.failpoints import failpoint
 from infra.patient_redis import PatientRedis
 from projectors.read_side import ReadSide
@@ -103,7 +103,7 @@ class Office:
 
     async def _rows(self, traces: Traces) -> dict[str, Any]:
         scrubbed = await scrub_rows(self.side, traces)
-        workflows = await fence_workflows(self.side, traces.partition)
+        workflows = await fence_workflows(self.side, traces.partitions)
         return {
             "events": len(traces.events),
             "streams": len(traces.streams),
@@ -150,14 +150,19 @@ class Office:
                 era = live[kind.name].era if kind.name in live else ""
                 for first in range(0, len(rows), ROWS_TOGETHER_MAX):
                     part = rows[first : first + ROWS_TOGETHER_MAX]
-                    await writer.doubt(
-                        kind.name, generation.number, traces.partition,
-                        checkpoint=heads[traces.partition], rows=part, era=era,
-                    )  # fmt: skip
+                    for partition in traces.partitions:
+                        await writer.doubt(
+                            kind.name, generation.number, partition,
+                            checkpoint=heads[partition], rows=part, era=era,
+                        )  # fmt: skip
                 documents += len(rows)
                 cached = Place(namespace, kind.name, generation.number, era)
-                now = {cached.document(*row).encode() for row in rows}
-                await redis.delete_matching(f"{namespace}:d:{kind.name}:*", _of_other_eras(now))
+                now = {
+                    cached.document(partition, *row).encode()
+                    for row in rows
+                    for partition in traces.partitions
+                }
+                await redis.delete_matching(f"{namespace}:{DOCUMENTS}:{kind.name}:*", _of_other_eras(now))
             lists = await redis.delete_matching(f"{namespace}:l:*")
         return {"documents": documents, "lists": lists}
 

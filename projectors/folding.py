@@ -6,7 +6,7 @@ the same key behind it, in order. All other keys go on.
 """
 
 import traceback
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,18 +71,22 @@ class Folding:
     """Rows that were made once and for all, and need not be remembered."""
     only: Container[Place] | None = None
     """Fold these rows alone."""
+    leaves_out: Collection[str] = frozenset()
+    """Tenants whose events are not folded here: theirs stand in several partitions (tenant_fold.py)."""
     bad: Mapping[Place, str] = field(default_factory=dict)
     """Rows that the database has refused, and why: their events are to be parked."""
 
     def plan(self, decoded: Sequence[Decoded]) -> list[Step]:
         """Return the steps that events mean, in order."""
         steps: list[Step] = []
-        plans, add = self._plans, steps.append
+        plans, leaves_out, add = self._plans, self.leaves_out, steps.append
         for source in decoded:
             stream, events, _, _ = source
             if self.parked and any(event.type in plans for event in events) and self._waits(source):
                 continue
             tenant = stream.tenant
+            if leaves_out and tenant in leaves_out:
+                continue
             for event in events:
                 for table, keys_of, method, takes_key, makes_row in plans.get(event.type, ()):
                     try:

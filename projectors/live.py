@@ -24,6 +24,7 @@ from projectors.projection import Projection, Row
 from projectors.shares import Whose
 from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, changes_of
 from schemas.envelope import CommitMark
+from schemas.moves import Arrival
 
 ROWS_REMEMBERED_MAX = 20_000
 EVENTS_AT_ONCE = 1_000
@@ -67,7 +68,7 @@ class LiveMember(Member):
         self.life = era
         self.checkpoint = Checkpoint("projection", projection.name, partition, generation)
         self._decoder = decoder
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
         self._writer = writer
         self._applied = applied
         self._rows_max = rows_max
@@ -85,7 +86,14 @@ class LiveMember(Member):
         return decoded.held is None and decoded.types.isdisjoint(self.projection.whens)
 
     async def take(self, page: Page) -> None:
-        """Fold a page and commit it; where it cannot be read to its end, as much of it as can, then hold."""
+        """
+        Fold a page and commit it; where it cannot be read to its end, as much of it as can, then hold.
+
+        With a tenant's arrival rows come in that were made elsewhere, so from there on nothing is known of rows that
+        are not at hand. A page that holds an arrival begins with it.
+        """
+        if (arrival := page.arrival) is not None:
+            self.forget()
         decoded = self._decoder.decode(page)
         events: Sequence[Decoded] = decoded.events
         if decoded.held is not None:
@@ -93,7 +101,7 @@ class LiveMember(Member):
             events = [event for event in events if event.stream.position <= page.end.position]
         if page.events:
             with span("projector.apply", projection=self.projection.name, partition=page.partition):
-                await self._apply(page, events)
+                await self._apply(page, events, arrival)
         if decoded.held is not None:
             position, waiting_for = decoded.held
             raise Held(self.projection.name, page.partition, position, waiting_for)
@@ -120,12 +128,14 @@ class LiveMember(Member):
             self._split.forget()
         self._is_standing_known = False
 
-    async def _apply(self, page: Page, events: Sequence[Decoded]) -> None:
+    async def _apply(self, page: Page, events: Sequence[Decoded], arrival: Arrival | None) -> None:
         """Fold and commit; rows that the database refuses are parked at a second attempt."""
         bad: dict[Place, str] = {}
         while True:
             try:
                 changes = await self._changes(page, events, bad)
+                if arrival is not None:
+                    self._folding.tenants.setdefault(arrival.tenant, arrival.position)
                 try:
                     await self._commit(page, changes)
                 except ROW_ERRORS as error:
@@ -149,25 +159,24 @@ class LiveMember(Member):
         if self._was_split != (split is not None):
             self.forget()
             self._was_split = split is not None
-        await self._know_standing(bad)
+        complete = page.after.position == 0 and page.arrival is None
+        await self._know_standing(bad, complete=complete)
         if split is None:
             async with self._decoder.turn if len(events) > EVENTS_AT_ONCE else nullcontext():
                 return await self._fold(events)
         try:
-            return await split.fold(
-                self._checkpoints.pool, page, events, self._folding, complete=page.after.position == 0
-            )
+            return await split.fold(self.checkpoints.pool, page, events, self._folding, complete=complete)
         except BaseException as error:
             self.forget()
             if isinstance(error, BrokenExecutor):
                 split.workers.replace_broken()
             raise
 
-    async def _know_standing(self, bad: Mapping[Place, str]) -> None:
+    async def _know_standing(self, bad: Mapping[Place, str], *, complete: bool) -> None:
         folding = self._folding
         if not self._is_standing_known:
             folding.parked, folding.skipped = await self._writer.read_standing(self.checkpoint.partition)
-            folding.complete = self.checkpoint.mark.position == 0
+            folding.complete = complete
             self._is_standing_known = True
         folding.bad = bad
 
@@ -178,7 +187,7 @@ class LiveMember(Member):
                 steps = folding.plan(events[start : start + EVENTS_AT_ONCE])
                 for name, places in folding.missing(steps).items():
                     table = self._writer.tables[name]
-                    folding.rows.update(await table.load_rows(self._checkpoints.pool, list(places)))
+                    folding.rows.update(await table.load_rows(self.checkpoints.pool, list(places)))
                 folding.fold(steps)
                 await asyncio.sleep(0)  # the loop has leases to renew and others to serve
             return changes_of(folding, self._writer.tables)

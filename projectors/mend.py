@@ -5,22 +5,24 @@ The checkpoint is locked while the row is written and its revision raised, so th
 the row as it was, reads it again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from event_store.checkpoints import Connection
+from event_store.residences import Residences
 from infra.documents import DocumentWriter
 from infra.redis import CacheAway, RedisCache
 from infra.sql import load_sql
 from projectors.folding import Folding, Place
 from projectors.generations import FoldedByAnother, Live
+from projectors.moved import residences_for
 from projectors.projection import Projection, Row
 from projectors.read_side import ReadSide
 from projectors.row_fold import RowFold
 from projectors.tables import Table, read_tables
 from projectors.writing import Writer, changes_of, encode_key
 from schemas.envelope import CommitMark
-from schemas.errors import NotFound
+from schemas.errors import NotFound, StoreUnavailable
 
 
 class Mender:
@@ -36,13 +38,23 @@ class Mender:
         self._writer = Writer(kind.name, live.generation, tables, side.checkpoints)
         self._sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
 
-    async def fold(self, place: Place, position: int, fold: RowFold | None = None) -> RowFold:
-        """Fold a row up to a position, or on from where an earlier fold ended."""
-        partition = await self._side.log.partition_of(place.tenant)
+    async def residences(self, tenant: str) -> Residences:
+        """Return where a tenant lives and has lived, as far at least as the generation has followed it."""
+        side = self._side
+        return await residences_for(
+            side.log, side.pool, side.settings.namespace, self._kind.name, self._generation, tenant
+        )
+
+    async def fold(
+        self, residences: Residences, place: Place, positions: Mapping[int, int], fold: RowFold | None = None
+    ) -> RowFold:
+        """Fold a row up to some positions, by partition, or on from where an earlier fold ended."""
+        skipped = {
+            stay.partition: (await self._writer.read_standing(stay.partition))[1] for stay in residences
+        }
         if fold is None:
-            _, skipped = await self._writer.read_standing(partition)
-            fold = RowFold(place, Folding(self._kind(), complete=True, only=(place,), skipped=skipped))
-        await fold.on(self._side.opened, self._side.registry, partition, position)
+            fold = RowFold(place, Folding(self._kind(), complete=True, only=(place,)))
+        await fold.on(self._side.opened, self._side.registry, residences, positions, skipped)
         return fold
 
     async def mend(self, place: Place, fold: RowFold | None = None) -> str:
@@ -51,28 +63,37 @@ class Mender:
 
         With a fold that has been made before, only what has happened since is folded.
         """
-        partition = await self._side.log.partition_of(place.tenant)
+        residences = await self.residences(place.tenant)
+        partitions = [stay.partition for stay in residences]
         heads = await self._side.log.heads()
-        reached = min(heads[partition].position, await self._position(partition))
-        fold = await self.fold(place, reached, fold)
+        reached = {
+            part: min(heads[part].position, position) for part, position in (await self.positions()).items()
+        }
+        fold = await self.fold(residences, place, reached, fold)
         async with self._side.pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(
-                self._sql("sql/lock_checkpoint.sql"), self._kind.name, self._generation, partition
+            rows = await connection.fetch(
+                self._sql("sql/lock_checkpoint.sql"), self._kind.name, self._generation, partitions
             )
-            if row is None:
-                raise NotFound(f"checkpoint of {self._kind.name} in partition {partition}")
-            mark = CommitMark(row["position"], row["commit_hash"])
-            fold = await self.fold(place, mark.position, fold)
+            marks = {row["partition"]: CommitMark(row["position"], row["commit_hash"]) for row in rows}
+            if partitions[0] not in marks:
+                raise NotFound(f"checkpoint of {self._kind.name} in partition {partitions[0]}")
+            if len(await self.residences(place.tenant)) != len(partitions):
+                raise StoreUnavailable
+            fold = await self.fold(
+                residences, place, {part: mark.position for part, mark in marks.items()}, fold
+            )
             if fold.error is not None:
                 return f"still cannot be folded: {fold.error}"
             await self._write(connection, fold)
-            await self._release(connection, place, partition)
-        await self._tell_cache(place, partition, mark)
+            await self._release(connection, place, partitions)
+        for partition, mark in marks.items():
+            await self._tell_cache(place, partition, mark)
         return f"folded from {fold.positions} events and written"
 
-    async def _position(self, partition: int) -> int:
+    async def positions(self) -> Mapping[int, int]:
+        """Return how far the generation is, by partition."""
         found = await self._side.pool.fetch(self._sql("sql/marks.sql"), self._kind.name, self._generation)
-        return next((row["position"] for row in found if row["partition"] == partition), 0)
+        return {row["partition"]: row["position"] for row in found}
 
     async def _write(self, connection: Connection, fold: RowFold) -> None:
         changes = changes_of(fold.folding, self._tables)
@@ -82,12 +103,12 @@ class Mender:
             return
         await self._writer.write_rows(connection, changes)
 
-    async def _release(self, connection: Connection, place: Place, partition: int) -> None:
+    async def _release(self, connection: Connection, place: Place, partitions: Sequence[int]) -> None:
         await connection.execute(
             self._sql("sql/release.sql"),
             self._kind.name,
             self._generation,
-            partition,
+            partitions,
             place.tenant,
             place.table,
             encode_key(place.key),

@@ -1,15 +1,16 @@
 """
-Folds single rows again from the log, whatever the tables say.
+Folds single rows again from the log, whatever the tables say; and all of a tenant, wherever it has lived.
 """
 
 from collections import deque
-from collections.abc import MutableSequence
+from collections.abc import Iterable, Mapping, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from event_store.consumer import Held
 from event_store.feed import LogFeed, until
 from event_store.log import EventLog, Page
+from event_store.residences import Residence, Residences
 from projectors.decoding import Decoded, Decoder
 from projectors.folding import Folding, Place
 from schemas.envelope import BEGINNING, CommitMark
@@ -18,6 +19,9 @@ from schemas.registry import Registry
 PAGE_EVENTS_MAX = 10_000
 EVENTS_TOLD_MAX = 1_000
 
+Skipped = Mapping[int, Iterable[tuple[int, Place]]]
+"""By partition what an operator has left out: position and row."""
+
 
 @dataclass
 class RowFold:
@@ -25,7 +29,8 @@ class RowFold:
 
     place: Place
     folding: Folding
-    mark: CommitMark = BEGINNING
+    marks: dict[int, CommitMark] = field(default_factory=dict)
+    """By partition, up to where it is folded."""
     positions: int = 0
     """How many events were folded into it."""
     events: MutableSequence[Decoded] = field(default_factory=lambda: deque(maxlen=EVENTS_TOLD_MAX))
@@ -41,17 +46,69 @@ class RowFold:
         """Return why it could not be folded to the end; None when it could."""
         return next((parked.error for parked in self.folding.parking if parked.error), None)
 
-    async def on(self, log: EventLog, registry: Registry, partition: int, position: int) -> None:
+    async def on(
+        self,
+        log: EventLog,
+        registry: Registry,
+        residences: Residences,
+        positions: Mapping[int, int],
+        skipped: Skipped,
+    ) -> None:
         """
-        Fold on up to a position.
+        Fold on up to some positions, by partition.
 
         Raises:
             Held: An event is in it that this program does not know.
         """
-        self.mark, taken = await fold_on(
-            log, registry, self.folding, self.place.tenant, partition, self.mark, position, self.events
+        self.positions += await fold_tenant(
+            log, registry, self.folding, residences, self.marks, positions, skipped, self.events
         )
-        self.positions += taken
+
+
+async def fold_tenant(
+    log: EventLog,
+    registry: Registry,
+    folding: Folding,
+    residences: Residences,
+    marks: dict[int, CommitMark],
+    positions: Mapping[int, int],
+    skipped: Skipped,
+    told: MutableSequence[Decoded] | None = None,
+) -> int:
+    """
+    Fold a tenant's events on, one residence after the other, each up to a position; return how many steps it took.
+
+    `marks` says by partition where to go on, and is moved. A residence whose arrival lies beyond its position ends it:
+    there the rows are still what the ones before have made of them.
+
+    Raises:
+        Held: An event is in it that this program does not know.
+    """
+    taken = 0
+    for stay in residences:
+        position = positions.get(stay.partition, 0)
+        if position < stay.first_position:
+            break
+        if stay.last_position is not None:
+            position = min(position, stay.last_position)
+        folding.skipped = set(skipped.get(stay.partition, ()))
+        mark = marks.get(stay.partition)
+        if mark is None:
+            mark = await _beginning(log, stay)
+        marks[stay.partition], steps = await fold_on(
+            log, registry, folding, residences.tenant, stay.partition, mark, position, told
+        )
+        taken += steps
+    return taken
+
+
+async def _beginning(log: EventLog, stay: Residence) -> CommitMark:
+    """Return the end of the commit by which a tenant arrived; before that it has no events there."""
+    if stay.first_position <= 1:
+        return BEGINNING
+    commit = await log.commit_of(stay.partition, stay.first_position)
+    assert commit is not None  # it has been folded
+    return commit.mark
 
 
 async def fold_on(

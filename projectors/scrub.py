@@ -11,6 +11,7 @@ from functools import partial
 
 from event_store.feed import LogFeed, until
 from event_store.log import Page
+from event_store.residences import Residences
 from event_store.sealed_log import opened_events, place_of
 from event_store.sealing import Sealable, subjects_in
 from event_store.subject_keys import Subject
@@ -19,13 +20,14 @@ from infra.sql import load_sql
 from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
 from projectors.generations import Generation
+from projectors.moved import residences_for
 from projectors.projection import Projection, Row
 from projectors.read_side import ReadSide
-from projectors.row_fold import fold_on
+from projectors.row_fold import fold_tenant
 from projectors.tables import read_tables
 from projectors.writing import Writer, changes_of
 from schemas.envelope import BEGINNING, CommitMark, RecordedEvent
-from schemas.errors import Rejection
+from schemas.errors import Rejection, StoreUnavailable
 
 PAGE_EVENTS_MAX = 10_000
 
@@ -47,9 +49,15 @@ class Traces:
     """Where a person's data stands in the log."""
 
     subject: Subject
-    partition: int
+    residences: Residences
+    """The tenant's."""
     events: Sequence[RecordedEvent]
     """As they are stored."""
+
+    @property
+    def partitions(self) -> Sequence[int]:
+        """Where the tenant lives and has lived, in the order of its history."""
+        return [stay.partition for stay in self.residences]
 
     @property
     def streams(self) -> Sequence[str]:
@@ -72,9 +80,19 @@ class Scrubbed:
 async def find_traces(
     side: ReadSide, subject: Subject, progress: Progress = lambda _position, _end: None
 ) -> Traces:
-    """Look through the tenant's partition for events that hold something of a person."""
-    partition = await side.log.partition_of(subject.tenant)
-    end = (await side.log.heads())[partition].position
+    """Look through the partitions that the tenant lives or has lived in for events that hold something of a person."""
+    residences = await side.log.residences_of(subject.tenant)
+    found: list[RecordedEvent] = []
+    heads = await side.log.heads()
+    for stay in residences:
+        end = stay.last_position or heads[stay.partition].position
+        found += await _find_in(side, subject, stay.partition, end, progress)
+    return Traces(subject, residences, found)
+
+
+async def _find_in(
+    side: ReadSide, subject: Subject, partition: int, end: int, progress: Progress
+) -> Sequence[RecordedEvent]:
     personal = side.registry.personal
     found: list[RecordedEvent] = []
     mark = BEGINNING
@@ -92,7 +110,7 @@ async def find_traces(
             progress(mark.position, end)
     finally:
         await feed.close()
-    return Traces(subject, partition, found)
+    return found
 
 
 async def generations_of(
@@ -116,11 +134,15 @@ async def places_in(side: ReadSide, kind: type[Projection[Row]], traces: Traces)
         return ()
     projection = kind()
     opened = await opened_events(side.opened)(traces.events)
-    first, last = opened[0], opened[-1]
-    page = Page(traces.partition, CommitMark(first.position - 1, b""), opened, CommitMark(last.position, b""))
-    decoded = Decoder(side.registry, [projection]).decode(page)
-    steps = Folding(projection, complete=True).plan(decoded.events)
-    return sorted({step[0] for step in steps})
+    places: set[Place] = set()
+    for partition in traces.partitions:
+        own = [event for event in opened if event.partition == partition]
+        if own:
+            first, last = own[0].position, own[-1].position
+            page = Page(partition, CommitMark(first - 1, b""), own, CommitMark(last, b""))
+            decoded = Decoder(side.registry, [projection]).decode(page)
+            places |= {step[0] for step in Folding(projection, complete=True).plan(decoded.events)}
+    return sorted(places)
 
 
 async def scrub_rows(side: ReadSide, traces: Traces) -> Sequence[Scrubbed]:
@@ -138,10 +160,10 @@ async def scrub_rows(side: ReadSide, traces: Traces) -> Sequence[Scrubbed]:
     return done
 
 
-async def fence_workflows(side: ReadSide, partition: int) -> int:
-    """Have the partition's workflows read anew what they have in hand; return how many there are."""
+async def fence_workflows(side: ReadSide, partitions: Sequence[int]) -> int:
+    """Have some partitions' workflows read anew what they have in hand; return how many there are."""
     sql = load_sql("projectors", "sql/fence_workflows.sql", namespace=side.settings.namespace)
-    return len(await side.pool.fetch(sql, partition))
+    return len(await side.pool.fetch(sql, list(partitions)))
 
 
 async def _scrub(
@@ -154,38 +176,38 @@ async def _scrub(
     sql = partial(load_sql, "projectors", namespace=side.settings.namespace)
     tables = await read_tables(side.pool, kind, generation.schema)
     writer = Writer(kind.name, generation.number, tables, side.checkpoints)
-    _, skipped = await writer.read_standing(traces.partition)
-    folding = Folding(kind(), complete=True, only=frozenset(places), skipped=skipped)
-    tenant, mark = traces.subject.tenant, BEGINNING
+    skipped = {partition: (await writer.read_standing(partition))[1] for partition in traces.partitions}
+    folding = Folding(kind(), complete=True, only=frozenset(places))
+    marks: dict[int, CommitMark] = {}
+
+    async def fold(positions: Mapping[int, int]) -> None:
+        await fold_tenant(side.opened, side.registry, folding, traces.residences, marks, positions, skipped)
+
     if places:
-        mark = await _fold(side, folding, tenant, traces, mark, await _stands(side, generation, traces))
+        await fold(await _stands(side, generation))
     async with side.pool.acquire() as connection, connection.transaction():
-        row = await connection.fetchrow(
-            sql("sql/lock_generation.sql"), kind.name, generation.number, traces.partition
+        rows = await connection.fetch(
+            sql("sql/lock_generation.sql"), kind.name, generation.number, list(traces.partitions)
         )
-        if row is None:
-            return BEGINNING
-        stands = CommitMark(row["position"], row["commit_hash"])
-        if places:
-            await _fold(side, folding, tenant, traces, mark, stands.position)
+        stands = {row["partition"]: CommitMark(row["position"], row["commit_hash"]) for row in rows}
+        if places and stands:
+            known = await residences_for(
+                side.log, connection, side.settings.namespace, kind.name, generation.number,
+                traces.subject.tenant,
+            )  # fmt: skip
+            if [stay.partition for stay in known] != list(traces.partitions):
+                raise StoreUnavailable
+            await fold({partition: mark.position for partition, mark in stands.items()})
             changes = changes_of(folding, tables)
             await writer.write_rows(connection, changes)
             for name, table in tables.items():
                 gone = [place for place in places if place.table == name and folding.rows.get(place) is None]
                 if gone:
                     await connection.execute(table.delete(), *table.key_arguments(gone))
-    return stands
+    return stands.get(traces.partitions[-1], BEGINNING)
 
 
-async def _fold(
-    side: ReadSide, folding: Folding, tenant: str, traces: Traces, mark: CommitMark, position: int
-) -> CommitMark:
-    mark, _ = await fold_on(side.opened, side.registry, folding, tenant, traces.partition, mark, position)
-    return mark
-
-
-async def _stands(side: ReadSide, generation: Generation, traces: Traces) -> int:
+async def _stands(side: ReadSide, generation: Generation) -> Mapping[int, int]:
     sql = load_sql("projectors", "sql/marks.sql", namespace=side.settings.namespace)
     rows = await side.pool.fetch(sql, generation.projection, generation.number)
-    marks: Mapping[int, int] = {row["partition"]: row["position"] for row in rows}
-    return marks.get(traces.partition, 0)
+    return {row["partition"]: row["position"] for row in rows}

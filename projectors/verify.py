@@ -2,11 +2,11 @@
 Folds the log in memory and compares every live row with it, all at one moment of the read tables.
 
 The moment is a snapshot of the database: its checkpoints say up to where to fold, its rows what there is. Nothing is
-held up. One partition's rows are in memory at a time.
+held up. One partition's rows are in memory at a time; tenants that have lived in several are folded by themselves.
 """
 
 import random
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,13 +14,16 @@ from typing import Any
 from event_store.checkpoints import Connection
 from event_store.consumer import Held
 from event_store.feed import LogFeed, until
+from event_store.residences import Residences
 from infra.sql import load_sql
 from projectors.compare import Difference
 from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
 from projectors.generations import Live
+from projectors.moved import moved_tenants, residences_for
 from projectors.projection import Projection, Row
 from projectors.read_side import ReadSide
+from projectors.row_fold import Skipped, fold_tenant
 from projectors.tables import Table, read_tables
 from projectors.writing import Writer, changes_of
 from schemas.envelope import CommitMark
@@ -88,9 +91,13 @@ async def verify_projections(
             if check.report.reason is None:
                 if sample is not None:
                     check.sample = await _choose(connection, check, sample, random.Random(seed))
+                moved = await moved_tenants(side.log, side.log.partitions)
                 for partition in side.log.partitions:
                     if check.report.equal:
-                        await _check_partition(side, connection, check, partition, progress)
+                        await _check_partition(side, connection, check, partition, moved, progress)
+                for tenant in sorted(moved):
+                    if check.report.equal:
+                        await _check_tenant(side, connection, check, tenant, progress)
             reports.append(check.report)
     return reports
 
@@ -131,10 +138,15 @@ async def _choose(connection: Connection, check: Check, sample: int, chance: ran
 
 
 async def _check_partition(
-    side: ReadSide, connection: Connection, check: Check, partition: int, progress: Progress
+    side: ReadSide,
+    connection: Connection,
+    check: Check,
+    partition: int,
+    moved: Collection[str],
+    progress: Progress,
 ) -> None:
     projection = check.kind()
-    folding = Folding(projection, complete=True)
+    folding = Folding(projection, complete=True, leaves_out=moved)
     parked, folding.skipped = await check.writer.read_standing(partition)
     decoder = Decoder(side.registry, [projection])
     goal = check.marks.get(partition, CommitMark(0, bytes(32)))
@@ -154,28 +166,75 @@ async def _check_partition(
             progress(check.kind.name, len(page.events))
     finally:
         await feed.close()
-    await compare(side, connection, check, partition, folding, parked | folding.parked)
+    here = await tenants_of(side, check, partition, moved)
+    await compare(connection, check, here, folding, parked | folding.parked)
+
+
+async def _check_tenant(
+    side: ReadSide, connection: Connection, check: Check, tenant: str, progress: Progress
+) -> None:
+    fold = await begin_tenant(side, connection, check, tenant)
+    progress(
+        check.kind.name, await fold.on(side, {part: mark.position for part, mark in check.marks.items()})
+    )
+    await compare(connection, check, {tenant}, fold.folding, fold.parked | fold.folding.parked)
+
+
+@dataclass
+class TenantFold:
+    """A tenant that has moved, folded over all partitions that it has lived in."""
+
+    folding: Folding
+    residences: Residences
+    parked: set[Place]
+    skipped: Skipped
+    marks: dict[int, CommitMark] = field(default_factory=dict)
+
+    async def on(self, side: ReadSide, positions: Mapping[int, int]) -> int:
+        """
+        Fold on up to some positions, by partition; return how many steps it took.
+
+        Raises:
+            Held: An event is in it that this program does not know.
+        """
+        return await fold_tenant(
+            side.opened, side.registry, self.folding, self.residences, self.marks, positions, self.skipped
+        )
+
+
+async def begin_tenant(side: ReadSide, connection: Connection, check: Check, tenant: str) -> TenantFold:
+    """Return the fold of a tenant that has moved, with nothing in it yet, as a snapshot knows the tenant."""
+    residences = await residences_for(
+        side.log, connection, side.settings.namespace, check.kind.name, check.live.generation, tenant
+    )
+    skipped: dict[int, set[tuple[int, Place]]] = {}
+    parked: set[Place] = set()
+    for stay in residences:
+        parked, skipped[stay.partition] = await check.writer.read_standing_in(connection, stay.partition)
+    return TenantFold(Folding(check.kind(), complete=True, only=check.sample), residences, parked, skipped)
+
+
+async def tenants_of(side: ReadSide, check: Check, partition: int, moved: Collection[str]) -> Collection[str]:
+    """Return the tenants with rows that live in a partition, and have lived nowhere else."""
+    tenants = {tenant for some in check.tenants.values() for tenant in some} - set(moved)
+    return {
+        tenant for tenant in tenants if (await side.log.residences_of(tenant)).present.partition == partition
+    }
 
 
 async def compare(
-    side: ReadSide,
-    connection: Connection,
-    check: Check,
-    partition: int,
-    folding: Folding,
-    parked: set[Place],
+    connection: Connection, check: Check, here: Collection[str], folding: Folding, parked: set[Place]
 ) -> None:
-    """Take every live row of the partition's tenants off what is expected; what is left over is missing."""
+    """Take every live row of some tenants off what is expected; what is left over is missing."""
     for name, changes in changes_of(folding, check.tables).items():
         table = check.tables[name]
         expected = {
             written[0]: (written[2], values)
             for written, values in zip(changes.written, table.comparable_rows(changes.written), strict=True)
         }
-        here = [tenant for tenant in check.tenants[name] if await side.log.partition_of(tenant) == partition]
         async for row in connection.cursor(
             f"SELECT {table.as_written} FROM {table.full_name} WHERE tenant = ANY ($1) AND {check.where(table)}",
-            here,
+            [tenant for tenant in check.tenants[name] if tenant in here],
             prefetch=ROWS_FETCHED,
         ):
             place = _place(table, row)

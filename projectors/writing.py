@@ -108,7 +108,7 @@ class Writer:
                 async with self._checkpoints.pool.acquire() as connection, connection.transaction():
                     await self._checkpoints.advance(connection, checkpoint, to, recorded_at)
                     await self.write_rows(connection, changes)
-                    await self.write_tenants(connection, folding.tenants)
+                    await self.write_tenants(connection, checkpoint.partition, folding.tenants)
                     await self.park(connection, checkpoint.partition, folding.parking)
         except asyncpg.PostgresError as error:
             if error.sqlstate == FENCED_SQLSTATE:
@@ -148,7 +148,7 @@ class Writer:
                     old = [row for row in change.written if row[0] in stored] if new else change.written
                     there[name] = TableChanges(old, change.deleted)
             await self.write_rows(connection, there)
-            await self.write_tenants(connection, folding.tenants)
+            await self.write_tenants(connection, checkpoint.partition, folding.tenants)
             await self.park(connection, checkpoint.partition, folding.parking)
         checkpoint.mark = to
 
@@ -162,14 +162,15 @@ class Writer:
             if change.deleted:
                 await connection.execute(table.delete(), *table.key_arguments(change.deleted))
 
-    async def write_tenants(self, connection: Connection, tenants: Mapping[str, int]) -> None:
-        """Take note of tenants' last folded positions."""
+    async def write_tenants(self, connection: Connection, partition: int, tenants: Mapping[str, int]) -> None:
+        """Take note of tenants' last folded positions in a partition."""
         await connection.execute(
             self._sql("sql/applied_by_tenant.sql"),
             self._projection,
             self._generation,
             list(tenants),
             list(tenants.values()),
+            partition,
         )
 
     async def park(self, connection: Connection, partition: int, parking: Sequence[Parked]) -> None:
@@ -236,10 +237,12 @@ class Writer:
         parts = [f"moved AS (SELECT {namespace}.advance_checkpoint_v1({advance}) AS position)"]
         number = ADVANCE_ARGUMENTS + 1
         parts.append(
-            f"tenants AS (INSERT INTO {namespace}.applied_by_tenant AS a (tenant, projection, generation, position) "
-            f"SELECT t.tenant, $2, $3, t.position FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
+            f"tenants AS (INSERT INTO {namespace}.applied_by_tenant AS a "
+            f"(tenant, projection, generation, partition, position) SELECT t.tenant, $2, $3, $4, t.position "
+            f"FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
             "AS t (tenant, position) ON CONFLICT ON CONSTRAINT applied_by_tenant_key "
-            "DO UPDATE SET position = greatest(a.position, excluded.position))"
+            "DO UPDATE SET partition = excluded.partition, position = CASE WHEN a.partition = excluded.partition "
+            "THEN greatest(a.position, excluded.position) ELSE excluded.position END)"
         )
         number += 2
         for index, table in enumerate(self.tables.values()):

@@ -18,6 +18,8 @@ class Asked:
     """Where the tenant's events are."""
     path: Mapping[str, str]
     parameters: Mapping[str, Any]
+    arrived: int = 0
+    """The position at which the tenant arrived there, if it has lived elsewhere before: no answer rests on less."""
 
 
 class Answer(NamedTuple):
@@ -34,6 +36,12 @@ class Answer(NamedTuple):
     next_cursor: str = ""
     is_held_up: bool = False
     """Events that concern it are parked: waiting will not make it newer."""
+    partition: int | None = None
+    """Where the position is one; None: where it was asked for."""
+
+    def place(self, asked: "Asked") -> int:
+        """Return the partition of the position."""
+        return asked.partition if self.partition is None else self.partition
 
 
 class Reader(Protocol):

@@ -108,7 +108,7 @@ def make_query_api(parts: Parts, queries: Sequence[type[Query]]) -> QueryApi:
         )
         _add(router, f"/v1/{query.route}", endpoint)
     _add(router, "/v1/status", _status(parts))
-    hub = make_hub(parts, queries)
+    hub = make_hub(parts, queries, history)
     edge.on_drain.append(lambda: hub.end_all(STOPPING))
     LiveEndpoint(
         hub,
@@ -127,7 +127,7 @@ def make_query_api(parts: Parts, queries: Sequence[type[Query]]) -> QueryApi:
     return QueryApi(edge, parts, hub)
 
 
-def make_hub(parts: Parts, queries: Sequence[type[Query]]) -> Hub:
+def make_hub(parts: Parts, queries: Sequence[type[Query]], history: History) -> Hub:
     """Return what serves live streams of the lists that can be followed."""
     views = live_views(queries)
     cursors = Cursors(cursor_key("live", parts.settings.namespace, parts.settings.read_url_or_store))
@@ -135,7 +135,7 @@ def make_hub(parts: Parts, queries: Sequence[type[Query]]) -> Hub:
     changes = Changes(parts.opened, parts.registry, views)
     settings = parts.settings
     caps = Caps(settings.live_streams_per_subject, settings.live_streams_per_tenant, settings.live_streams)
-    return Hub(views, parts.side, changes, reader, Marks(cursors), caps)
+    return Hub(views, parts.side, changes, reader, Marks(cursors), caps, history.home_of)
 
 
 def parameters_of(query: type[Query]) -> type[Parameters]:

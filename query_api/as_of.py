@@ -78,8 +78,12 @@ class LogFolder:
         if head is None:
             return Answer(None, NO_DIGEST, 0, "00000000")
         try:
-            row, _ = await self._fold(
-                query, asked, until_position=head.last_position, events_max=FOLD_EVENTS_MAX
+            row, *_ = await self._fold(
+                query,
+                asked,
+                until_position=head.last_position,
+                until_partition=asked.partition,
+                events_max=FOLD_EVENTS_MAX,
             )
         except StreamTooLong:
             return None
@@ -100,19 +104,20 @@ class LogFolder:
             moment = _MOMENT.validate_strings(as_of)
         except ValidationError as problem:
             raise Invalid([error("as_of", "must be a position or an RFC 3339 time")]) from problem
-        row, last = await self._fold(query, asked, until_time=moment)
-        prefix = await self._history.hash_prefix(asked.partition, last) if last else None
-        return _answer(row, last, prefix or "00000000")
+        row, last, partition = await self._fold(query, asked, until_time=moment)
+        prefix = await self._history.hash_prefix(partition, last) if last else None
+        return _answer(row, last, prefix or "00000000", partition)
 
     async def _at_position(self, query: type[DocumentQuery], asked: Asked, as_of: str) -> Answer:
         try:
-            position = await self._history.parse(as_of, asked.tenant)
+            position = await self._history.verified(as_of, asked.tenant)
         except MalformedRequest as problem:
             raise Invalid([error("as_of", "is not a position of this tenant")]) from problem
-        if position.position and await self._history.hash_prefix(asked.partition, position.position) is None:
+        partition = position.partition
+        if position.position and await self._history.hash_prefix(partition, position.position) is None:
             raise ProjectionBehind(as_of, 0.0)
-        row, _ = await self._fold(query, asked, until_position=position.position)
-        return _answer(row, position.position, position.hash_prefix)
+        row, *_ = await self._fold(query, asked, until_position=position.position, until_partition=partition)
+        return _answer(row, position.position, position.hash_prefix, partition)
 
     async def _fold(
         self,
@@ -120,11 +125,12 @@ class LogFolder:
         asked: Asked,
         *,
         until_position: int | None = None,
+        until_partition: int | None = None,
         until_time: datetime | None = None,
         events_max: int | None = None,
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, int, int]:
         """
-        Return the row, and the position of the last event of its stream that is in it.
+        Return the row, and the position and partition of the last event of its stream that is in it.
 
         Raises:
             StreamTooLong: It has more events than `events_max`.
@@ -134,22 +140,23 @@ class LogFolder:
         assert stream is not None  # routes offer `as_of` only where there is a stream
         projection: Projection[Any] = query.projection()
         rows: dict[tuple[str, Key], Any] = {}
-        last = count = 0
+        last, partition, count = 0, asked.partition, 0
         events: AsyncIterator[RecordedEvent] = self._log.read_stream(
             asked.tenant,
             stream,
             until_position=until_position,
+            until_partition=until_partition,
             until_time=until_time,
             events_max=events_max and events_max + 1,
         )
         async for recorded in events:
-            last = recorded.position
+            last, partition = recorded.position, recorded.partition
             count += 1
             if events_max is not None and count > events_max:
                 raise StreamTooLong
             for event in self._reader.read(recorded, projection.whens):
                 projection.fold(rows, event, stream_of(recorded))
-        return rows.get((query.table, tuple(asked.path[name] for name in query.path_names))), last
+        return rows.get((query.table, tuple(asked.path[name] for name in query.path_names))), last, partition
 
 
 class EventReader:
@@ -191,8 +198,8 @@ def stream_of(event: RecordedEvent) -> Stream:
     )
 
 
-def _answer(row: Any, position: int, hash_prefix: str) -> Answer:
+def _answer(row: Any, position: int, hash_prefix: str, partition: int | None = None) -> Answer:
     if row is None:
-        return Answer(None, NO_DIGEST, position, hash_prefix)
+        return Answer(None, NO_DIGEST, position, hash_prefix, partition=partition)
     data: bytes = row.encode()
-    return Answer(data, digest_of(data), position, hash_prefix)
+    return Answer(data, digest_of(data), position, hash_prefix, partition=partition)

@@ -60,7 +60,7 @@ class DocumentReader:
             return answer
         key = self._key(asked)
         answer = await self._flights.join(
-            (asked.tenant, key, at_least), lambda: self._load_in_turn(asked, key, at_least)
+            (asked.tenant, asked.partition, key, at_least), lambda: self._load_in_turn(asked, key, at_least)
         )
         if answer.is_held_up and answer.position < at_least:
             return await self.read_log(asked) or answer
@@ -91,8 +91,8 @@ class DocumentReader:
         place = self._place(generation, side.era)
         keys = (
             place.mark(asked.partition),
-            place.last_applied(asked.tenant),
-            place.document(asked.tenant, self._key(asked)),
+            place.last_applied(asked.partition, asked.tenant),
+            place.document(asked.partition, asked.tenant, self._key(asked)),
         )
         try:
             mark_value, last_value, value = await cache.get(keys)
@@ -102,7 +102,8 @@ class DocumentReader:
         if mark is None or document is None or document.kind is Kind.PARKED or not is_told(last_value, mark):
             return None
         reflected = document.reflects(mark)
-        if reflected is None or reflected[0] < max(at_least, side.floor(name, generation, asked.partition)):
+        floor = side.floor(name, generation, asked.partition)
+        if reflected is None or reflected[0] < max(at_least, asked.arrived, floor):
             return None
         body = document.data if document.kind is Kind.THERE else None
         return Answer(body, document.digest, *reflected, is_hit=True)
@@ -111,7 +112,7 @@ class DocumentReader:
         cache, known = self._cache, self._tables.side.known_generations(self.projections)
         if cache is None or known is None:
             return (await self._load(asked, key, at_least))[0]
-        turn = self._place(known[0][1], self._tables.side.era).turn(asked.tenant, key)
+        turn = self._place(known[0][1], self._tables.side.era).turn(asked.partition, asked.tenant, key)
         return await load_in_turn(
             cache,
             turn,
@@ -150,10 +151,11 @@ class DocumentReader:
         seconds = (
             self.query.cache_seconds if data is not None else min(self.query.cache_seconds, GONE_SECONDS_MAX)
         )
-        values = {place.document(asked.tenant, key): document_value(as_of, data)}
+        values = {place.document(asked.partition, asked.tenant, key): document_value(as_of, data)}
         cache.fill(place, asked.partition, as_of, values, seconds=seconds)
         if not head.tenant_parked:
-            last = {place.last_applied(asked.tenant): document_value(as_of, b"%d" % head.tenant_position)}
+            position = document_value(as_of, b"%d" % head.tenant_position)
+            last = {place.last_applied(asked.partition, asked.tenant): position}
             cache.fill(place, asked.partition, as_of, last, seconds=DOCUMENT_SECONDS)
 
     def _statement(self, generations: Generations) -> Statement:

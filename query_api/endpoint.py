@@ -5,8 +5,10 @@ The route of a document out of the cache carries most of the traffic, so what a 
 nothing: parameters, positions and preferences are only looked at where they are given.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -18,10 +20,11 @@ from infra.telemetry import Counter, Histogram, span
 from query_api.answers import Answer, Asked, Reader
 from query_api.applied import ReadSide
 from query_api.exports.export import Export, Exporter, Pages, can_be_exported, wanted_format
-from query_api.freshness import History, read_changed, read_fresh, token_of, with_position
+from query_api.freshness import NO_PREFIX, History, read_changed, read_fresh, token_of, with_position
 from query_api.parameters import PATH_CHARACTERS_MAX, Parameters, error, parse_parameters
 from query_api.preferences import (
     NO_PREFERENCES,
+    WAIT_SECONDS_DEFAULT,
     Preferences,
     check_accept,
     etag_of,
@@ -29,7 +32,9 @@ from query_api.preferences import (
     parse_prefer,
 )
 from query_api.query import ANY_ROLE, DocumentQuery, Query
-from schemas.errors import Forbidden, Invalid, NotFound, ServiceError
+from query_api.tables import TenantMoved
+from schemas.errors import Forbidden, Invalid, NotFound, ProjectionBehind, ServiceError
+from schemas.position import Position
 
 REQUESTS = Counter("everfold_query_requests_total", "Queries answered", ["query", "status"])
 SECONDS = Histogram(
@@ -129,10 +134,21 @@ class Endpoint:
         parameters = self._defaults
         if query_string or parameters is None:
             parameters = parse_parameters(self._parameters, query_string)
-        partition = self._history.known_partition(tenant)
-        if partition is None:
-            partition = await self._history.partition_of(tenant)
-        asked = Asked(tenant, partition, self._path_of(request), parameters)
+        home = self._history.known_home(tenant)
+        if home is None:
+            home = await self._history.home_of(tenant)
+        asked = Asked(tenant, home.partition, self._path_of(request), parameters, home.arrived)
+        try:
+            return await self._respond(request, asked, exported, query_string)
+        except TenantMoved:
+            home = await self._history.moved_from(tenant, asked.partition)
+            asked = replace(asked, partition=home.partition, arrived=home.arrived)
+            return await self._respond(request, asked, exported, query_string)
+
+    async def _respond(
+        self, request: Request, asked: Asked, exported: str | None, query_string: bytes
+    ) -> Reply | Export:
+        headers, parameters = request.headers, asked.parameters
         if self._has_as_of and query_string and parameters["as_of"] is not None:
             answer = await self._as_of(asked, headers)
             return self._reply(asked, answer, headers, NO_PREFERENCES, b"")
@@ -140,6 +156,8 @@ class Endpoint:
         if exported is not None:
             return await self._export(asked, exported, query_string, token, parse_prefer(prefer))
         if token is None and prefer is None:
+            if asked.arrived:
+                await self._arrival(asked)
             answer = await self._reader.read(asked, 0)
             return self._reply(asked, answer, headers, NO_PREFERENCES, query_string, path=request)
         return await self._carefully(request, asked, token, parse_prefer(prefer))
@@ -157,8 +175,11 @@ class Endpoint:
         at_least = 0
         if token is not None:
             needed = await self._history.parse(token.decode("latin-1"), asked.tenant)
+            asked = await self._at(asked, needed)
             fresh = await read_fresh(self._reader, asked, needed, self._side, preferences)
             at_least = fresh.answer.position
+        elif asked.arrived:
+            await self._arrival(asked)
         given = [name for name, _ in parse_qsl(query_string.decode("ascii"), keep_blank_values=True)]
         return await self._exporter.export(asked, given, media_type, at_least)
 
@@ -168,10 +189,13 @@ class Endpoint:
         """Answer a request that says how fresh the answer must be, or waits for a change."""
         is_stale = False
         if token is None:
+            if asked.arrived:
+                await self._arrival(asked)
             answer = await self._reader.read(asked, 0)
         else:
             text = token.decode("latin-1")
             needed = await self._history.parse(text, asked.tenant)
+            asked = await self._at(asked, needed)
             answer, is_stale = await read_fresh(self._reader, asked, needed, self._side, preferences)
             await self._history.parse(text, asked.tenant)
         if_none_match = request.headers.get(b"if-none-match")
@@ -188,6 +212,30 @@ class Endpoint:
             path=request,
             is_stale=is_stale,
         )
+
+    async def _at(self, asked: Asked, needed: Position) -> Asked:
+        """Return what is asked where the position is one that it must reflect."""
+        if needed.partition != asked.partition:
+            home = await self._history.moved_from(asked.tenant, asked.partition)
+            asked = replace(asked, partition=home.partition, arrived=home.arrived)
+        if asked.arrived:
+            await self._arrival(asked)
+        return asked
+
+    async def _arrival(self, asked: Asked) -> None:
+        """
+        Wait until the read models have followed a tenant that moved: before, its positions say nothing of its rows.
+
+        Raises:
+            ProjectionBehind: They have not within the usual wait.
+        """
+        names, partition = self._reader.projections, asked.partition
+        if all(self._side.applied(name, partition).position >= asked.arrived for name in names):
+            return
+        until = asyncio.get_running_loop().time() + WAIT_SECONDS_DEFAULT
+        if not await self._side.wait(names, partition, asked.arrived, until):
+            token = token_of(asked.tenant, partition, asked.arrived, NO_PREFIX)
+            raise ProjectionBehind(token.decode(), float(WAIT_SECONDS_DEFAULT))
 
     async def _as_of(self, asked: Asked, headers: Mapping[bytes, bytes]) -> Answer:
         assert issubclass(self.query, DocumentQuery)
@@ -223,7 +271,7 @@ class Endpoint:
         if answer.body is None:
             raise with_position(NotFound("document"), asked, answer)
         etag = etag_of(answer.digest)
-        position = token_of(asked.tenant, asked.partition, answer.position, answer.hash_prefix)
+        position = token_of(asked.tenant, answer.place(asked), answer.position, answer.hash_prefix)
         (self._hits if answer.is_hit else self._misses).inc()
         reply_headers = [
             (b"etag", etag),

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from event_store.log import EventLog
+from event_store.residences import Residences
 from query_api.answers import Answer, Asked, Reader
 from query_api.applied import ReadSide
 from query_api.flights import Flights
@@ -25,6 +26,11 @@ VERIFIED_MAX = 10_000
 VERIFIED_SECONDS = 5.0
 AGAIN_SECONDS = 0.02
 TENANTS_MAX = 100_000
+HOME_SECONDS = 0.5
+"""How long it is not asked again where a tenant lives; the log itself knows it for a while."""
+NEWS_SECONDS, NEWS_TRIES = 0.25, 11
+"""How often the log is asked again for a move that somebody else speaks of: it hears of it in two seconds."""
+NO_PREFIX = "00000000"
 
 AnyError = TypeVar("AnyError", bound=ServiceError)
 
@@ -37,9 +43,17 @@ def token_of(tenant: str, partition: int, position: int, hash_prefix: str) -> by
 
 def with_position(error: AnyError, asked: Asked, answer: Answer) -> AnyError:
     """Return an error whose answer says what it reflects."""
-    token = token_of(asked.tenant, asked.partition, answer.position, answer.hash_prefix)
+    token = token_of(asked.tenant, answer.place(asked), answer.position, answer.hash_prefix)
     error.__dict__["headers"] = ((b"everfold-position", token),)
     return error
+
+
+class Home(NamedTuple):
+    """Where a tenant's events are now."""
+
+    partition: int
+    arrived: int
+    """The position of its arrival there; 0: it has always been there."""
 
 
 class History:
@@ -48,25 +62,41 @@ class History:
     def __init__(self, log: EventLog, era: Callable[[], str] = lambda: "") -> None:
         self._log = log
         self._era = era
-        self._partitions: OrderedDict[str, int] = OrderedDict()
+        self._homes: OrderedDict[str, tuple[Home, float]] = OrderedDict()
         self._verified: OrderedDict[tuple[Position, str], float] = OrderedDict()
         self._flights: Flights[str | None] = Flights()
 
-    async def partition_of(self, tenant: str) -> int:
-        """Return where a tenant's events are; with the server away that has the word on it, as another knows it."""
-        partition = self._partitions.get(tenant)
-        if partition is None:
-            try:
-                partition = self._partitions[tenant] = await self._log.partition_of(tenant)
-            except StoreUnavailable:
-                return await self._log.likely_partition_of(tenant)
-            if len(self._partitions) > TENANTS_MAX:
-                self._partitions.popitem(last=False)
-        return partition
+    def known_home(self, tenant: str) -> Home | None:
+        """Return where a tenant's events are, if that has been asked a moment ago."""
+        known = self._homes.get(tenant)
+        return known[0] if known is not None and known[1] > time.monotonic() else None
 
-    def known_partition(self, tenant: str) -> int | None:
-        """Return where a tenant's events are, if that has been asked before."""
-        return self._partitions.get(tenant)
+    async def home_of(self, tenant: str) -> Home:
+        """
+        Return where a tenant's events are; with the server away that has the word on it, as another knows it.
+
+        Raises:
+            StoreUnavailable: None answers.
+        """
+        home = _home(await self._log.residences_of(tenant))
+        self._homes[tenant] = home, time.monotonic() + HOME_SECONDS
+        if len(self._homes) > TENANTS_MAX:
+            self._homes.popitem(last=False)
+        return home
+
+    async def moved_from(self, tenant: str, partition: int) -> Home:
+        """
+        Return where a tenant has gone that does not live in a partition any more, as somebody who knows has said.
+
+        Raises:
+            StoreUnavailable: Nobody else says so yet.
+        """
+        for _ in range(NEWS_TRIES):
+            home = await self.home_of(tenant)
+            if home.partition != partition:
+                return home
+            await asyncio.sleep(NEWS_SECONDS)
+        raise StoreUnavailable
 
     async def hash_prefix(self, partition: int, position: int) -> str | None:
         """Return the first digits of the hash of a position's commit; None when it is still to come."""
@@ -79,16 +109,31 @@ class History:
 
     async def parse(self, token: str, tenant: str) -> Position:
         """
-        Return the position that a client carried back, when it is one of this tenant and of this history.
+        Return what an answer must reflect for a position that a client carried back, where the tenant lives now.
+
+        A position of a partition that the tenant has left is reflected by whatever is as new as its arrival.
 
         Raises:
             MalformedRequest: It is not this tenant's.
             PositionLost: The log has other events there now.
             StoreUnavailable: The log cannot be asked.
         """
+        position = await self.verified(token, tenant)
+        home = self.known_home(tenant) or await self.home_of(tenant)
+        if position.partition == home.partition:
+            return position
+        prefix = await self.hash_prefix(home.partition, home.arrived) if home.arrived else None
+        return Position(home.partition, home.arrived, prefix or NO_PREFIX)
+
+    async def verified(self, token: str, tenant: str) -> Position:
+        """
+        Return the position that a client carried back, when it is one of this tenant and of this history.
+
+        Raises:
+            MalformedRequest, PositionLost, StoreUnavailable: As above.
+        """
         position = parse_position(token, tenant)
-        if position.partition != await self.partition_of(tenant):
-            raise MalformedRequest("Everfold-Position is not a position of this tenant")
+        await self._lived_in(tenant, position.partition)
         known = position, self._era()
         if position.position == 0 or self._verified.get(known, 0.0) > time.monotonic():
             return position
@@ -101,6 +146,26 @@ class History:
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
         return position
+
+    async def _lived_in(self, tenant: str, partition: int) -> None:
+        """See that a tenant lives in a partition, or has: who made the position may have heard of a move before us."""
+        home = self.known_home(tenant)
+        if home is not None and home.partition == partition:
+            return
+        for number in range(NEWS_TRIES):
+            if (await self._log.residences_of(tenant)).of(partition) is not None:
+                await self.home_of(tenant)
+                return
+            if partition not in self._log.partitions:
+                break
+            if number + 1 < NEWS_TRIES:
+                await asyncio.sleep(NEWS_SECONDS)
+        raise MalformedRequest("Everfold-Position is not a position of this tenant")
+
+
+def _home(residences: Residences) -> Home:
+    present = residences.present
+    return Home(present.partition, present.first_position if present.since is not None else 0)
 
 
 class Fresh(NamedTuple):

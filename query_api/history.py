@@ -2,10 +2,12 @@
 `/v1/history`: a tenant's events as they stand in the log, oldest first, for auditors.
 
 It is read from the log itself, so it is never behind it. One request looks at a bounded stretch of the log: a
-page may hold few events, or none, and still have a `next`. A page that begins in the archive is read from there.
+page may hold few events, or none, and still have a `next`. A page that begins in the archive is read from there. Of a
+tenant that has moved, one partition comes after the other.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -101,7 +103,11 @@ class HistoryReader:
         parameters = dict(asked.parameters)
         cursor, limit = parameters.pop("cursor"), parameters.pop("limit")
         scope = scope_of(asked.tenant, GetHistory.name, "", parameters)
-        after = self._cursors.read(scope, cursor)[0] if cursor else 0
+        after, *place = self._cursors.read(scope, cursor) if cursor else (0,)
+        residences = list(await self._log.residences_of(asked.tenant))
+        number = next((at for at, stay in enumerate(residences) if [stay.partition] == place), 0)
+        stay, later = residences[number], residences[number + 1 :]
+        asked = replace(asked, partition=stay.partition)
         rows = await self._stores[asked.partition].fetch(
             self._statement.sql,
             self._statement.arguments(
@@ -120,14 +126,18 @@ class HistoryReader:
         else:
             found = [row for row in rows if row["position"] is not None]
             scanned = rows[0]["scanned"] if rows else 0
-        end = _end_of_page(rows, scanned, found, limit)
-        next_cursor = "" if end is None else self._cursors.make(scope, [end])
+        end = _end_of_page(rows, scanned, found, limit, stay.last_position)
+        next_cursor = "" if end is None else self._cursors.make(scope, [end, stay.partition])
+        if end is None and later:
+            next_cursor = self._cursors.make(scope, [0, later[0].partition])
         page = found[:limit]
         events = await self._opened([_recorded(row, asked) for row in page])
         items = b",".join([_item(row, event.data, asked) for row, event in zip(page, events, strict=True)])
         body = b'{"items":[' + items + b'],"next":' + orjson.dumps(next_cursor or None) + b"}"
         position, hash_prefix = (rows[0]["head"], rows[0]["head_hash"][:4].hex()) if rows else (0, "00000000")
-        return Answer(body, digest_of(body), position, hash_prefix, next_cursor=next_cursor)
+        return Answer(
+            body, digest_of(body), position, hash_prefix, next_cursor=next_cursor, partition=stay.partition
+        )
 
     async def read_log(self, asked: Asked) -> Answer | None:
         """Return one page: it is read from the log in any case."""
@@ -152,8 +162,10 @@ class HistoryReader:
     ) -> AsyncIterator[RecordedEvent]:
         """Return the tenant's events among some positions, or those of one of its streams."""
         if stream is not None:
-            async for event in self._log.read_stream(asked.tenant, stream, until_position=last):
-                if event.position >= first:
+            async for event in self._log.read_stream(
+                asked.tenant, stream, until_position=last, until_partition=asked.partition
+            ):
+                if event.partition == asked.partition and event.position >= first:
                     yield event
             return
         for start in range(first, last + 1, READ_ARCHIVED_EVENTS_MAX):
@@ -173,12 +185,17 @@ def _is_wanted(event: RecordedEvent, parameters: Mapping[str, Any]) -> bool:
     return parameters["actor"] is None or orjson.loads(event.metadata).get("actor") == parameters["actor"]
 
 
-def _end_of_page(rows: Sequence[Row], scanned: int, found: Sequence[Row], limit: int) -> int | None:
-    """Return the position after which the next page begins; None when there is none."""
+def _end_of_page(
+    rows: Sequence[Row], scanned: int, found: Sequence[Row], limit: int, left: int | None
+) -> int | None:
+    """Return the position after which the next page of a partition begins; None when there is none."""
     if len(found) > limit:
         position: int = found[limit - 1]["position"]
         return position
-    return scanned if rows and scanned < rows[0]["ends"] else None
+    if not rows:
+        return None
+    ends = rows[0]["ends"] if left is None else min(left, rows[0]["ends"])
+    return scanned if scanned < ends else None
 
 
 def _recorded(row: Row, asked: Asked) -> RecordedEvent:

@@ -105,7 +105,7 @@ class PageReader:
         given = tuple(name for name, value in said.items() if value not in (None, ()))
         scope = scope_of(asked.tenant, self.query.name, sort, {name: said[name] for name in given})
         after = self._cursors.read(scope, cursor) if cursor else ()
-        data = scope + orjson.dumps([limit, cursor])
+        data = scope + orjson.dumps([limit, cursor, asked.partition])
         return Question(asked, sort, given, after, scope, blake2b(data, digest_size=16).hexdigest())
 
     async def _cached(self, cache: Cache, question: Question, at_least: int) -> Answer | None:
@@ -119,7 +119,7 @@ class PageReader:
         places = [Place(self._tables.namespace, *generation, era) for generation in generations]
         keys: list[str] = []
         for place in places:
-            keys += place.mark(asked.partition), place.last_applied(asked.tenant)
+            keys += place.mark(asked.partition), place.last_applied(asked.partition, asked.tenant)
         guess = self._guesses.get(question.digest, "")
         try:
             *values, page = await cache.get([*keys, guess or keys[0]])
@@ -130,7 +130,7 @@ class PageReader:
                     return None
                 known = last.reflects(mark)
                 floor = side.floor(place.projection, place.generation, asked.partition)
-                if known is None or known[0] < max(at_least, floor):
+                if known is None or known[0] < max(at_least, asked.arrived, floor):
                     return None
                 reflected.append(known)
                 tenant_positions.append(int(last.data))
@@ -208,7 +208,7 @@ class PageReader:
                 place,
                 asked.partition,
                 as_of,
-                {place.last_applied(asked.tenant): value},
+                {place.last_applied(asked.partition, asked.tenant): value},
                 seconds=DOCUMENT_SECONDS,
             )
         generations = tuple((name, heads[name].generation) for name in self.projections)

@@ -45,6 +45,8 @@ class Head:
     """The same for any row of the tenant."""
     revision: int = 0
     """How often rows of the tenant's partition have changed without an event: mended, released, scrubbed."""
+    followed_to: int = -1
+    """The partition in which the tenant's last event was applied; -1: not said."""
 
 
 def parse_heads(text: str | None) -> dict[str, Head]:

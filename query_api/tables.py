@@ -6,19 +6,27 @@ whose tables were read, the read is thrown away and run again with the right one
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from query_api.answers import Asked
 from query_api.applied import ReadModelMissing, ReadSide
 from query_api.replicas import GenerationGone, Need, Reached, Row, Servers
 from query_api.statements import Head, Statement, parse_heads
-from schemas.errors import StoreUnavailable
+from schemas.errors import StoreUnavailable, Unavailable
 
 ATTEMPTS_MAX = 4
 NOT_LIVE = -1
 
 Generations = tuple[tuple[str, int], ...]
 Make = Callable[[Generations], Statement]
+
+
+@dataclass(eq=False)
+class TenantMoved(Unavailable):
+    """The tenant's rows are as of another partition than they were asked for in; ask again where it lives now."""
+
+    tenant: str = ""
 
 
 class HeadsNeeded(Need):
@@ -60,7 +68,9 @@ class Tables:
             StoreUnavailable: No server can answer now.
             ReadModelMissing: A projection has never been built.
             ReadModelVoid: One rests on events that the log has lost.
+            TenantMoved: A projection has followed the tenant to another partition than was asked for.
         """
+        at_least = max(at_least, asked.arrived)
         self.side.watch(asked.partition)
         bound = {
             "tenant": asked.tenant,
@@ -90,6 +100,16 @@ class Tables:
             if missing := set(projections) - set(heads):
                 raise ReadModelMissing(missing.pop())
             if all(heads[name].generation == generation for name, generation in generations):
+                _check_place(asked, heads)
                 return rows, heads
             await self.side.refresh()
         raise StoreUnavailable
+
+
+def _check_place(asked: Asked, heads: Mapping[str, Head]) -> None:
+    """See that positions in the partition that was asked for say what the rows reflect; the tables know best."""
+    for head in heads.values():
+        if head.followed_to not in (-1, asked.partition):
+            raise TenantMoved(asked.tenant)
+        if head.position < asked.arrived:
+            raise StoreUnavailable

@@ -248,6 +248,11 @@ class StoreUnavailable(Unavailable):
 
 
 @dataclass(eq=False)
+class TenantMoving(Unavailable):
+    """The tenant is on its way to another partition of the event store; nothing has happened."""
+
+
+@dataclass(eq=False)
 class StreamsUnreadable(Unavailable):
     """This program cannot read an event of the stream, which a newer one may have written; nothing has happened."""
 

@@ -15,11 +15,15 @@ from pydantic import ValidationError
 
 from schemas.errors import BadDefinition, Rejection, UnknownEvent, UnreadableEvent
 from schemas.messages import Command, Event, View
+from schemas.moves import COLLECTION, OWN_EVENTS
 from schemas.personal import PersonalFields, personal_fields
 from schemas.upcasting import Step, Upcast, check_steps, ends_of, step_of
 
 PROBLEMS_TOLD_MAX = 3
 """So many of the fields that do not fit are named."""
+
+NOTHING: frozenset[str] = frozenset()
+_OWN_TYPES = frozenset(event.type for event in OWN_EVENTS.values())
 
 
 class Registry:
@@ -72,10 +76,14 @@ class Registry:
 
     def _add_class(self, domain: str, value: type) -> None:
         if issubclass(value, Command) and value.route:
+            if value.collection == COLLECTION:
+                raise BadDefinition(value.__name__, f"{COLLECTION} are the log's own streams")
             self._claim(self.commands, value.command_name, value)
             if (fields := personal_fields(value)) is not None:
                 self.personal_commands[value] = fields
         elif issubclass(value, Event) and value is not Event:
+            if value.type in _OWN_TYPES:
+                raise BadDefinition(value.__name__, f"{value.type} is an event of the log's own")
             self._claim(self.events, (value.type, value.schema_version), value)
             if (fields := personal_fields(value)) is not None:
                 self.personal[value.type, value.schema_version] = fields
@@ -102,14 +110,14 @@ class Registry:
         Return the types that stored events of a type and version are read as today; None: it is not known.
 
         A type that was renamed or split is read as others than its own, and one that no longer counts as none. Whoever
-        looks for some types only must ask, as the stored type does not tell.
+        looks for some types only must ask, as the stored type does not tell. The log's own events are read as none.
         """
         place = type, schema_version
         types = self._today.get(place)
         if types is None and place in self.events:
             types = frozenset(event.type for event in ends_of(self.events[place], self.upcasts))
             self._today[place] = types
-        return types
+        return NOTHING if types is None and place in OWN_EVENTS else types
 
     def reader(self, type: str, schema_version: int) -> Callable[[bytes], Event] | None:
         """
@@ -124,12 +132,16 @@ class Registry:
         """
         Return stored bytes as today's events: one, several where an old fact was split, none where it no longer counts.
 
+        None also for the log's own events, which no domain folds (`schemas/moves.py`).
+
         Raises:
             UnknownEvent: No class for this type and version: a newer program wrote it, or its class was removed.
             UnreadableEvent: There is one, but the bytes do not fit it, or its upcast fails on them.
         """
         model = self.events.get((type, schema_version))
         if model is None:
+            if (type, schema_version) in OWN_EVENTS:
+                return ()
             raise UnknownEvent(type, schema_version)
         try:
             event = model.__pydantic_validator__.validate_json(data)

@@ -1,8 +1,9 @@
--- lock_checkpoint: hold a generation in one partition until the transaction ends.
+-- lock_checkpoint: hold a generation in some partitions until the transaction ends.
 --
---   $1 projection   $2 generation   $3 partition
+--   $1 projection   $2 generation   $3 partitions
 --
 -- Caller   projectors/mend.py, Mender.mend
 
-SELECT position, commit_hash FROM {namespace}.checkpoints
- WHERE kind = 'projection' AND consumer = $1 AND generation = $2 AND partition = $3 FOR UPDATE
+SELECT partition, position, commit_hash FROM {namespace}.checkpoints
+ WHERE kind = 'projection' AND consumer = $1 AND generation = $2 AND partition = ANY ($3::integer[])
+ ORDER BY partition FOR UPDATE

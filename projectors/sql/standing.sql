@@ -4,10 +4,12 @@
 --
 -- Returns  rows with parked events (position null), and what operators left out (position of the event)
 -- Caller   projectors/writing.py, read_standing
+--
+-- Rows of all partitions: those of a tenant that has moved stay parked, and of other tenants there is no event here.
 
 SELECT DISTINCT p.table_name, p.tenant, p.key, NULL::bigint AS position
   FROM {namespace}.parked_events AS p
- WHERE p.kind = 'projection' AND p.consumer = $1 AND p.generation = $2 AND p.partition = $3
+ WHERE p.kind = 'projection' AND p.consumer = $1 AND p.generation = $2
 UNION ALL
 SELECT s.table_name, s.tenant, s.key, s.position
   FROM {namespace}.skipped_events AS s

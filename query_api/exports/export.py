@@ -86,7 +86,7 @@ class Exporter:
             (b"content-disposition", f'attachment; filename="{name}"'.encode()),
             (
                 b"everfold-position",
-                token_of(asked.tenant, asked.partition, first.position, first.hash_prefix),
+                token_of(asked.tenant, first.place(asked), first.position, first.hash_prefix),
             ),
             (b"vary", b"Accept"),
         ]

@@ -14,7 +14,7 @@ from infra.auth import Authenticator, Principal
 from infra.http import ABORT, WRITE_PART, Reply, Request, Router, json_reply
 from infra.telemetry import log
 from query_api.applied import ReadSide
-from query_api.freshness import History
+from query_api.freshness import History, Home
 from query_api.live.hub import Hub
 from query_api.live.messages import as_frame, as_server_sent
 from query_api.live.stream import EXPIRED, GONE, Ended, Stream, TooSlow
@@ -22,6 +22,7 @@ from query_api.live.subscription import Watched, parse_subscription
 from query_api.live.tickets import TICKET_SECONDS, Admitted, Tickets
 from query_api.preferences import WAIT_SECONDS_DEFAULT, check_accept, parse_prefer
 from query_api.query import ANY_ROLE
+from query_api.tables import TenantMoved
 from schemas.errors import (
     Forbidden,
     MalformedRequest,
@@ -112,8 +113,9 @@ class LiveEndpoint:
             admitted = Admitted(*await self._authenticator.authenticate_until(authorization))
         principal = admitted.principal
         tenant = _tenant_of(principal, ANY_ROLE)
-        partition = await self._history.partition_of(tenant)
-        watched = parse_subscription(self._hub.views, tenant, partition, query)
+        home = await self._history.home_of(tenant)
+        partition = home.partition
+        watched = parse_subscription(self._hub.views, tenant, home, query)
         for one in watched:
             _tenant_of(principal, one.query.permission)
         projections = [one.projection for one in watched]
@@ -122,21 +124,26 @@ class LiveEndpoint:
         if mark is not None and len(mark) > MARK_CHARACTERS_MAX:
             raise MalformedRequest("the mark is too long")
         known = self._hub.marks.read(watched, mark) if mark else None
-        at_least = await self._reach(request, tenant, partition, projections)
+        at_least = await self._reach(request, tenant, home, projections)
         return Opening(admitted, tenant, watched, known, at_least)
 
-    async def _reach(self, request: Request, tenant: str, partition: int, projections: Sequence[str]) -> int:
-        """Wait for the position that a request carries."""
+    async def _reach(self, request: Request, tenant: str, home: Home, projections: Sequence[str]) -> int:
+        """Wait for the position that a request carries, and for the arrival of a tenant that has moved."""
         token = request.text_header(b"everfold-position")
-        if token is None:
+        position = home.arrived
+        if token is not None:
+            needed = await self._history.parse(token, tenant)
+            if needed.partition != home.partition:
+                raise TenantMoved(tenant)
+            position = max(position, needed.position)
+        if position == 0:
             return 0
-        needed = await self._history.parse(token, tenant)
         preferences = parse_prefer(request.headers.get(b"prefer"))
         seconds = WAIT_SECONDS_DEFAULT if preferences.wait_seconds is None else preferences.wait_seconds
         until = asyncio.get_running_loop().time() + seconds
-        if not await self._side.wait(projections, partition, needed.position, until):
-            raise ProjectionBehind(token, float(seconds))
-        return needed.position
+        if not await self._side.wait(projections, home.partition, position, until):
+            raise ProjectionBehind(token or "", float(seconds))
+        return position
 
 
 def _tenant_of(principal: Principal, permission: str) -> str:

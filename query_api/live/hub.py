@@ -4,13 +4,14 @@ All live streams of this process: who may open one, and what streams have in com
 
 import asyncio
 from collections import Counter as Counts
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from infra.auth import Principal
-from infra.telemetry import Gauge
+from infra.telemetry import Gauge, log
 from query_api.applied import ReadSide
+from query_api.freshness import Home
 from query_api.live.changes import Changes
 from query_api.live.group import Group
 from query_api.live.marks import Marks, Told
@@ -19,8 +20,10 @@ from query_api.live.stream import Stream
 from query_api.live.subscription import Watched
 from query_api.live.tail import Tail, life_of
 from query_api.query import ListQuery
-from schemas.errors import Overloaded, RateLimited
+from schemas.errors import Overloaded, RateLimited, StoreUnavailable
 
+MOVES_SECONDS = 1.0
+MOVED = "the tenant has moved"
 STREAMS = Gauge("everfold_live_streams", "Live streams that are open")
 
 
@@ -53,8 +56,11 @@ class Hub:
         reader: LiveReader,
         marks: Marks,
         caps: Caps,
+        home_of: Callable[[str], Awaitable[Home]],
     ) -> None:
         self.views = views
+        self._home_of = home_of
+        self._watching: asyncio.Task[None] | None = None
         self.changes, self.reader, self.marks = changes, reader, marks
         self._side, self._caps = side, caps
         self._tails: dict[int, Tail] = {}
@@ -99,10 +105,28 @@ class Hub:
     async def run(self, stream: Stream, known: Mapping[str, Told] | None) -> None:
         """Run a stream until it ends; see `Stream.run`."""
         self._streams.add(stream)
+        if self._watching is None:
+            self._watching = asyncio.create_task(
+                self._watch_moves(), name="live streams of tenants that move"
+            )
         try:
             await stream.run(known)
         finally:
             self._streams.discard(stream)
+
+    async def _watch_moves(self) -> None:
+        """End the streams of tenants that have moved: each begins anew where its tenant lives now."""
+        while True:
+            await asyncio.sleep(MOVES_SECONDS)
+            for tenant in {stream.tenant for stream in self._streams}:
+                try:
+                    home = await self._home_of(tenant)
+                except StoreUnavailable as error:
+                    log.info("moves not looked at", tenant=tenant, error=repr(error))
+                    continue
+                for stream in self._streams:
+                    if stream.tenant == tenant and stream.partition != home.partition:
+                        stream.end(MOVED)
 
     def end_all(self, reason: str) -> None:
         """Have every stream end soon."""
@@ -111,6 +135,9 @@ class Hub:
 
     async def close(self) -> None:
         """Stop following the log."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         tails: Sequence[Tail] = list(self._tails.values())
         self._tails.clear()
         await asyncio.gather(*(tail.close() for tail in tails), *self._closing)

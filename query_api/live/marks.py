@@ -27,11 +27,13 @@ class Life:
     era: str
     generation: int
     revision: int
+    partition: int
+    """Where the tenant lives: a position says nothing of another partition's events."""
 
     @classmethod
-    def of(cls, era: str, head: Head) -> "Life":
+    def of(cls, era: str, head: Head, partition: int) -> "Life":
         """Return the life that a read was of."""
-        return cls(era, head.generation, head.revision)
+        return cls(era, head.generation, head.revision, partition)
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Told:
     @classmethod
     def nothing(cls) -> Self:
         """Return the beginning."""
-        return cls(Life("", 0, 0), 0)
+        return cls(Life("", 0, 0, -1), 0)
 
     def lacks(self, key: str, position: int) -> bool:
         """Say whether a row whose last event is at a position is still to be told."""
@@ -82,7 +84,7 @@ class Marks:
         """Return the mark of a view that has been told up to a position, or up to a key at it."""
         ahead = [part for key, at in told.ahead.items() if at > position for part in (key, at)]
         life = told.life
-        values = [life.era, life.generation, life.revision, position, at_key or "", *ahead]
+        values = [life.era, life.generation, life.revision, position, at_key or "", *ahead, life.partition]
         return self._cursors.make(watched.digest, values)
 
     def read(self, all_watched: Sequence[Watched], mark: str) -> Mapping[str, Told]:
@@ -101,8 +103,10 @@ class Marks:
 
     def _told(self, watched: Watched, part: str) -> Told:
         era, generation, revision, position, at_key, *ahead = self._cursors.read(watched.digest, part)
+        # Marks that were made before tenants could move do not say where; then it has lived there from the beginning.
+        partition = ahead.pop() if len(ahead) % 2 else -1 if watched.arrived else watched.partition
         return Told(
-            Life(era, generation, revision),
+            Life(era, generation, revision, partition),
             position,
             at_key or None,
             dict(zip(ahead[::2], ahead[1::2], strict=True)),

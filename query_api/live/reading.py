@@ -92,7 +92,7 @@ class LiveReader:
         self, watched: Watched, more: Mapping[str, Any], at_least: int, *, by_key: bool
     ) -> tuple[Rows, Any]:
         side = self._tables.side
-        asked = Asked(watched.tenant, watched.partition, {}, {})
+        asked = Asked(watched.tenant, watched.partition, {}, {}, watched.arrived)
         values = {**watched.parameters, **more, "page_rows": PAGE_ROWS}
         for _ in range(TRIES_MAX):
             era, revision = side.era, side.applied(watched.projection, watched.partition).revision
@@ -106,8 +106,10 @@ class LiveReader:
                 )
             head: Head = heads[watched.projection]
             if head.revision >= revision and side.era == era:
-                rows = [_row(watched, row) for row in found if row["doc"] is not None]
-                return Rows(Life.of(era, head), head.position, head.hash_prefix, rows), found[-1]
+                rows = [_row(watched, row, head.position) for row in found if row["doc"] is not None]
+                return Rows(
+                    Life.of(era, head, watched.partition), head.position, head.hash_prefix, rows
+                ), found[-1]
             await asyncio.sleep(TRY_SECONDS)  # a replica that has yet to hear of rows that were mended
         raise StoreUnavailable
 
@@ -128,7 +130,15 @@ class LiveReader:
         return statement
 
 
-def _row(watched: Watched, row: Any) -> Row:
+def _row(watched: Watched, row: Any, position: int) -> Row:
+    """
+    Return a row that was read at a position.
+
+    One that nothing has changed since its tenant moved here says a position of where that was; what counts is that it
+    is no later than the read.
+    """
     doc = row["doc"]
     document = doc.encode() if isinstance(doc, str) else doc
-    return Row(key_text([row[column] for column in watched.key_columns]), document, row["position"])
+    return Row(
+        key_text([row[column] for column in watched.key_columns]), document, min(row["position"], position)
+    )

@@ -153,6 +153,16 @@ class Stream:
     """Its task waits for something to send."""
 
     @property
+    def tenant(self) -> str:
+        """Whose views they are."""
+        return self.all_watched[0].tenant
+
+    @property
+    def partition(self) -> int:
+        """Where the tenant lived when the stream was opened."""
+        return self.all_watched[0].partition
+
+    @property
     def is_full(self) -> bool:
         """Whether as much waits to be sent as may."""
         return self._bytes >= WAITING_BYTES_MAX

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from query_api.freshness import Home
 from query_api.parameters import Parameters, error, parse_pairs, parse_parameters
 from query_api.query import ListQuery, Query
 from schemas.errors import Invalid
@@ -44,6 +45,8 @@ class Watched:
     """The filters that hold."""
     digest: bytes
     """Stands for tenant, view and filters."""
+    arrived: int = 0
+    """The position at which the tenant arrived in its partition, if it has lived elsewhere before."""
 
     @property
     def projection(self) -> str:
@@ -57,7 +60,7 @@ class Watched:
 
 
 def parse_subscription(
-    views: Mapping[str, type[ListQuery]], tenant: str, partition: int, query_string: bytes
+    views: Mapping[str, type[ListQuery]], tenant: str, home: Home, query_string: bytes
 ) -> tuple[Watched, ...]:
     """
     Return what a stream's address asks for. A filter holds for every view that has it.
@@ -75,9 +78,7 @@ def parse_subscription(
     known = {name for view in names for name in filter_names(views[view])}
     if unknown := [name for name in filters if name not in known]:
         raise Invalid([error(name, "is a filter of none of these views") for name in unknown])
-    return tuple(
-        _watched(views[name], name, filters, tenant, partition) for name in sorted(dict.fromkeys(names))
-    )
+    return tuple(_watched(views[name], name, filters, tenant, home) for name in sorted(dict.fromkeys(names)))
 
 
 def _view_errors(names: list[str], views: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -94,7 +95,7 @@ def filter_names(query: type[ListQuery]) -> Mapping[str, str]:
 
 
 def _watched(
-    query: type[ListQuery], view: str, filters: Mapping[str, list[str]], tenant: str, partition: int
+    query: type[ListQuery], view: str, filters: Mapping[str, list[str]], tenant: str, home: Home
 ) -> Watched:
     names = filter_names(query)
     pairs = [(name, value) for name, values in filters.items() if name in names for value in values]
@@ -103,7 +104,7 @@ def _watched(
     own = {name: parameters[name] for name in names.values()}
     given = tuple(sorted(name for name, value in own.items() if value not in (None, ())))
     digest = orjson.dumps([tenant, view, [[name, _text(own[name])] for name in given]], default=str)
-    return Watched(tenant, partition, view, query, own, given, digest)
+    return Watched(tenant, home.partition, view, query, own, given, digest, home.arrived)
 
 
 def _text(value: Any) -> Any:

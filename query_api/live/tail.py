@@ -24,7 +24,7 @@ def life_of(side: ReadSide, watched: Watched) -> Life | None:
     if known is None:
         return None
     revision = side.applied(watched.projection, watched.partition).revision
-    return Life(side.era, known[0][1], revision)
+    return Life(side.era, known[0][1], revision, watched.partition)
 
 
 class Tail:

@@ -38,7 +38,7 @@ class Table:
 
 async def look(redis: RedisCache, key: str) -> tuple[Document, Mark] | None:
     """Read a document as a reader does."""
-    mark_value, value = await redis.get_many([PLACE.mark(0), PLACE.document("t", [key])])
+    mark_value, value = await redis.get_many([PLACE.mark(0), PLACE.document(0, "t", [key])])
     mark, document = decode_mark(mark_value), decode(value)
     return None if mark is None or document is None else (document, mark)
 
@@ -58,7 +58,7 @@ async def race(redis: RedisCache, *, rounds: int, seed: int) -> int:
 
     async def fill(as_of: int, key: str) -> None:
         value = encode(Kind.THERE, mark_at(as_of), table.at(as_of, key))
-        filler.fill(PLACE, 0, mark_at(as_of), {PLACE.document("t", [key]): value}, seconds=600)
+        filler.fill(PLACE, 0, mark_at(as_of), {PLACE.document(0, "t", [key]): value}, seconds=600)
         await filler._fill(filler._fills.get_nowait())
 
     served = 0
@@ -81,7 +81,7 @@ async def race(redis: RedisCache, *, rounds: int, seed: int) -> int:
                 await fill(*late_fills.pop(chance.randrange(len(late_fills))))
             case 8 | 10:
                 is_mark = chance.random() < 0.05
-                evicted = PLACE.mark(0) if is_mark else PLACE.document("t", [chance.choice(KEYS)])
+                evicted = PLACE.mark(0) if is_mark else PLACE.document(0, "t", [chance.choice(KEYS)])
                 await redis.run("return redis.call('DEL', KEYS[1])", [evicted], [])
             case 9 if chance.random() < 0.05:
                 await redis.run("return redis.call('FLUSHDB')", [], [])

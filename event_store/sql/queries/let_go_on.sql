@@ -7,5 +7,5 @@
 UPDATE {namespace}.parked_events AS p SET error = NULL
   FROM {namespace}.parked_events AS chosen
  WHERE chosen.id = ANY ($1::bigint[]) AND chosen.kind = 'workflow'
-   AND p.kind = chosen.kind AND p.consumer = chosen.consumer AND p.partition = chosen.partition
+   AND p.kind = chosen.kind AND p.consumer = chosen.consumer
    AND p.tenant = chosen.tenant AND p.key = chosen.key AND p.error IS NOT NULL

@@ -3,11 +3,11 @@
 --   $1 partition   $2 position and $3 hash of the commit that it follows   $4 events and $5 bytes at most
 --
 -- Returns  the events in the order of RecordedEvent's fields; at the last one of each commit, the commit too
--- Raises   ES002 and ES020, from page_end_v2
+-- Raises   ES002 and ES020, from page_end_v3
 -- Caller   event_store/postgres.py, PostgresLog.read_page
 
 WITH page AS MATERIALIZED (
-    SELECT {namespace}.page_end_v2($1, $2, $3, $4, $5) AS last_position
+    SELECT {namespace}.page_end_v3($1, $2, $3, $4, $5) AS last_position
 )
 SELECT e.partition, e.position, e.tenant, e.stream, e.version, e.id::text, e.type, e.schema_version, e.data,
        e.metadata, e.recorded_at, c.first_position, c.hash, c.previous_hash

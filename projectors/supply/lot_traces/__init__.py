@@ -14,7 +14,7 @@ event makes some.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -44,6 +44,7 @@ MOVEMENTS: dict[type[Event], str] = {
     StockReturned: "returned",
     StockDisposed: "disposed",
 }
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ABOUT = ("order_id", "customer_id", "shipment_id", "supplier_id", "document")
 SAID = {event: [name for name in ABOUT if name in event.model_fields] for event in MOVEMENTS}
 """What of a movement's surroundings each event says."""
@@ -185,7 +186,7 @@ def _lot_keys(event: Any, stream: Stream) -> Iterable[Key]:
 
 
 def _movement_keys(event: Any, stream: Stream) -> Iterable[Key]:
-    at = f"{stream.position:016x}"
+    at = f"{(stream.recorded_at - EPOCH) // timedelta(microseconds=1):016x}{stream.position:016x}"
     return [(*key, at) for key in _lot_keys(event, stream)]
 
 
@@ -196,7 +197,7 @@ def _hold_keys(event: LotsHeld | HoldSettled, stream: Stream) -> Iterable[Key]:
 class LotTraces(Projection[Lot]):
     """Every lot's way."""
 
-    name, version, row, key = "lot-traces", 1, Lot, ("item_id", "lot")
+    name, version, row, key = "lot-traces", 2, Lot, ("item_id", "lot")
     tables = {  # noqa: RUF012  # a declaration, like the names beside it
         "rows": (Lot, ("item_id", "lot")),
         "movements": (Movement, ("item_id", "lot", "at")),

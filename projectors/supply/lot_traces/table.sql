@@ -1,6 +1,7 @@
 -- lot-traces: one row for each lot, one for each of its movements, and one for each item that a recall holds.
 --
---   at     of movements: the position in the log, in hexadecimal of one width, so that text sorts as numbers
+--   at     of movements: microseconds when it was recorded, and the position in the log, in hexadecimal of one width, so
+--          that text sorts as numbers; by its position alone a tenant that moved might have two of a lot in one place
 --   doc    of holds: `lots`, those that the recall holds; null: all of the item's, also those still to come; and
 --          `is_open`, whether the recall is; a closed one holds a lot until each of the lot's sites has released it
 --

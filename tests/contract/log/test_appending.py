@@ -24,7 +24,7 @@ async def test_an_append_answers_with_its_position_its_version_and_its_commit(lo
     (outcome,) = await log.append_batch(0, [append("a/1", 2, 3)])
     head = await log.head(0)
     assert head is not None
-    assert outcome == (APPENDED, 5, 3, CommitMark(5, head.hash), "a/1", 5, None)
+    assert outcome == (APPENDED, 5, 3, CommitMark(5, head.hash), "a/1", 5, None, None)
 
 
 async def test_what_was_appended_is_read_as_it_was_written(log: EventLog) -> None:

@@ -8,7 +8,7 @@ from event_store.failures import PartitionNotHere, TenantHasEvents
 from event_store.migrate import migrate
 from event_store.placement import home_of
 from event_store.postgres import PostgresLog
-from schemas.errors import StoreUnavailable
+from schemas.errors import StoreUnavailable, TenantMoving
 from tests.contract.log.appends import TENANT, append
 from tests.services import NAMESPACE, create_database, drop_database
 
@@ -64,7 +64,7 @@ async def test_where_a_tenant_lived_before_takes_no_events_of_it(
         await log.place_tenant(TENANT, ACROSS)
         assert await stale.partition_of(TENANT) == ACROSS
         await log.place_tenant(TENANT, BESIDE)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(TenantMoving):
             await stale.append_batch(ACROSS, [append("a/1", 0)])
         assert await stale.partition_of(TENANT) == BESIDE
 

@@ -93,7 +93,7 @@ async def cached_as_stored(side: ReadSide, redis_url: str, account: str) -> bool
     place = Place("everfold", "account-balances", 1, await side.pool.fetchval("SELECT everfold.era_v1()"))
     partition = await side.log.partition_of(TENANT)
     async with RedisCache(redis_url, timeout_seconds=2) as redis:
-        values = await redis.get_many([place.mark(partition), place.document(TENANT, [account])])
+        values = await redis.get_many([place.mark(partition), place.document(partition, TENANT, [account])])
     mark, document = decode_mark(values[0]), decode(values[1])
     if mark is None or document is None or document.reflects(mark) is None:
         return None

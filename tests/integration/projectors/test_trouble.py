@@ -245,8 +245,9 @@ async def test_a_type_that_nobody_knows_holds_the_projection_in_replays_and_chec
             await eventually(waits)
             assert await balances(side) == {"a": 1}
         mender = await mender_of(side, side.kinds[AccountBalances.name])
+        residences = await mender.residences(TENANT)
         with pytest.raises(Held, match="AccountFrozen version 1"):
-            await mender.fold(Place("rows", TENANT, ("a",)), 3)
+            await mender.fold(residences, Place("rows", TENANT, ("a",)), {residences.present.partition: 3})
 
 
 async def test_renamed_split_and_dropped_events_are_folded_as_they_are_read_today(store_url: str) -> None:

@@ -41,7 +41,7 @@ async def fill_late(cache: Cache, key: str, as_of: int) -> None:
 
 
 async def test_a_slow_filler_never_overwrites_what_is_newer(redis: RedisCache) -> None:
-    writer, key = DocumentWriter(redis, "race"), PLACE.document("t", ["A"])
+    writer, key = DocumentWriter(redis, "race"), PLACE.document(0, "t", ["A"])
     async with Cache(redis) as cache:
         for number in range(1, 1_001):
             await asyncio.gather(
@@ -119,7 +119,7 @@ async def test_taking_up_a_partition_starts_anew_only_where_something_was_missed
 async def test_a_row_written_outside_of_any_batch_is_doubted_until_somebody_reads_it_anew(
     redis: RedisCache,
 ) -> None:
-    writer, key = DocumentWriter(redis, "race"), PLACE.document("t", ["A"])
+    writer, key = DocumentWriter(redis, "race"), PLACE.document(0, "t", ["A"])
     for number, rows in enumerate([[Written("t", ("A",), b"old")], [], []]):
         await writer.write(
             "orders", 1, 0, before=mark_at(number), after=mark_at(number + 1), rows=rows, tenants={}

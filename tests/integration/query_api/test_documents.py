@@ -56,7 +56,7 @@ async def test_that_something_does_not_exist_is_known_to_the_cache_until_it_does
     first = await side.client.get("/v1/accounts/A-2")
     await side.api.parts.cache.filled()  # type: ignore[union-attr]
     with redis.Redis.from_url(redis_url) as client:
-        (key,) = client.scan_iter(match="everfold:d:*A-2")
+        (key,) = client.scan_iter(match="everfold:d2:*A-2")
         kept, seconds = client.get(key), client.ttl(key)
     again = await side.client.get("/v1/accounts/A-2")
     token = await side.open_account("A-2", 7)

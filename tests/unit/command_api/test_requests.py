@@ -118,9 +118,9 @@ def test_the_cache_of_states_forgets_what_was_used_longest_ago() -> None:
     cache = StateCache(weight_max=3 * ENTRY_WEIGHT)
     for name in "abc":
         cache.put(0, ("t", name), Known(1, name))
-    assert cache.get(("t", "a")) is not None
+    assert cache.get(0, ("t", "a")) is not None
     cache.put(0, ("t", "d"), Known(1, "d"))
-    assert [name for name in "abcd" if cache.get(("t", name))] == ["a", "c", "d"]
+    assert [name for name in "abcd" if cache.get(0, ("t", name))] == ["a", "c", "d"]
 
 
 def test_a_partition_whose_history_is_void_loses_its_states_and_its_mark_and_no_other_does() -> None:
@@ -131,6 +131,6 @@ def test_a_partition_whose_history_is_void_loses_its_states_and_its_mark_and_no_
     cache.move_mark(0, CommitMark(4, b"y"))
     assert cache.mark(0) == CommitMark(5, b"x")
     cache.drop_partition(0)
-    assert cache.get(("t", "a")) is None
-    assert cache.get(("u", "a")) is not None
+    assert cache.get(0, ("t", "a")) is None
+    assert cache.get(1, ("u", "a")) is not None
     assert cache.mark(0) is None

@@ -32,7 +32,7 @@ def test_different_rows_never_have_one_key(
     place: Place, tenant: str, key: list[str], other: Place, other_tenant: str, other_key: list[str]
 ) -> None:
     same = (place, tenant, key) == (other, other_tenant, other_key)
-    assert (place.document(tenant, key) == other.document(other_tenant, other_key)) == same
+    assert (place.document(0, tenant, key) == other.document(0, other_tenant, other_key)) == same
 
 
 @given(st.sampled_from(Kind), st.integers(0, 2**53), st.binary(min_size=32, max_size=32), st.binary())

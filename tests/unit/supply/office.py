@@ -234,7 +234,7 @@ class History:
         return SimpleNamespace(last_position=len(self.office.story.log.events))
 
     async def read_stream(
-        self, tenant: str, stream: str, *, until_position: int
+        self, tenant: str, stream: str, *, until_position: int, until_partition: int
     ) -> AsyncIterator[RecordedEvent]:
         """Return a stream's events."""
         for position, recorded in enumerate(self.office.story.log.events[:until_position], 1):
