@@ -2,36 +2,25 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from infra.system import RunningSystem
 from tests.acceptance.supply.test_two_servers import (
     HERE,
-    Pair,
     Shop,
     open_shops,
     pair,
-    settings_of,
+    spread,
     tenant_in,
 )
-from tests.queues import tidy_system
 from tests.system import caught_up, facts, tool
 
 TO = 6
 RECEIVED_BEFORE = 20
 RETRY_SECONDS = 0.2
 
-__all__ = ["pair"]
-
-
-@pytest.fixture
-async def spread(pair: Pair, tmp_path: Path) -> AsyncIterator[RunningSystem]:  # a fixture by its name
-    """A running system on two servers."""
-    async with tidy_system(settings_of(pair, tmp_path / "system")) as system:
-        yield system
+__all__ = ["pair", "spread"]
 
 
 class Receiving:
@@ -64,6 +53,9 @@ async def test_a_tenant_moves_under_traffic(spread: RunningSystem) -> None:  # F
     tenant = tenant_in(HERE)
     (shop,) = await open_shops(spread, [tenant])
     await shop.order("PO-1")
+    await caught_up(spread)
+    status, proof = await facts(spread, "verify", "--projections")
+    assert (status, proof["ok"]) == (0, True), proof
     old_position = shop.position
     receiving = Receiving(Shop(spread, tenant))
     work = asyncio.create_task(receiving.run())
