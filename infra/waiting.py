@@ -38,7 +38,7 @@ async def keep_at(
     """
 
     async def again_and_again() -> None:
-        while True:
+        while not stop.is_set():
             seconds = retry_seconds
             try:
                 seconds = await step()
@@ -55,6 +55,7 @@ async def _rest(seconds: float, wake: asyncio.Event | None) -> None:
     if wake is None:
         await asyncio.sleep(seconds)
         return
+    await asyncio.sleep(0)  # steps that never wait, with news after each, must not keep all others from running
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()

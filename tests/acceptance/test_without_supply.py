@@ -50,7 +50,7 @@ def test_the_engine_migrates_and_starts_with_the_toy_domain(engine: Copy) -> Non
 def test_the_engines_own_unit_and_contract_tests_pass(engine: Copy) -> None:
     """On the log in memory: what the others do besides has nothing to do with any domain."""
     done = engine.run(
-        str(engine.root / ".venv/bin/python"), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k",
+        str(engine.root / ".venv/bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k",
         "not (archived or postgres or broker)", "tests/unit", "tests/contract", seconds_max=500,
         environment=engine.environment(EVERFOLD_DOMAINS="toy"),
     )  # fmt: skip

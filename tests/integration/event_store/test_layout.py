@@ -13,7 +13,7 @@ from event_store.migrate import LogNotEmpty, migrate, migrate_all
 from event_store.placement import home_of
 from event_store.postgres import PostgresLog
 from schemas.envelope import BEGINNING
-from schemas.errors import BadDefinition, StoreUnavailable
+from schemas.errors import BadDefinition, StoreUnavailable, TenantMoving
 from tests.contract.log.appends import append, key, tagged
 from tests.integration.event_store.test_old_keys import age_keys
 
@@ -183,7 +183,7 @@ async def test_a_tenant_is_placed_before_its_first_event_and_stays(log: Postgres
         assert await stale.partition_of("acme") == home
         await log.place_tenant("acme", other)
         assert await log.partition_of("acme") == other
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(TenantMoving):
             await stale.append_batch(home, [append("a/1", 0)])
         assert await stale.partition_of("acme") == other
     await log.append_batch(other, [append("a/1", 0)])
