@@ -51,7 +51,7 @@ async def caught_up(primary: ReadSideUnderTest, replica_url: str) -> None:
     # The test's own database may not have come there yet.
     connection = await asyncpg.connect(replica_url, database="postgres")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not await connection.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn", target):
                 await asyncio.sleep(0.01)
     finally:
