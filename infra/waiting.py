@@ -55,7 +55,9 @@ async def _rest(seconds: float, wake: asyncio.Event | None) -> None:
     if wake is None:
         await asyncio.sleep(seconds)
         return
-    await asyncio.sleep(0)  # steps that never wait, with news after each, must not keep all others from running
+    await asyncio.sleep(
+        0
+    )  # steps that never wait, with news after each, must not keep all others from running
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
