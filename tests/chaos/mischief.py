@@ -103,11 +103,14 @@ class Villain:
         queue = await channel.get_queue(name)
         await queue.consume(lambda message: _keep(got, message))
         await asyncio.sleep(STEAL_SECONDS)
-        bodies = [message.body for message in got]
         for message in got:
             await message.ack()
+        bodies = [message.body for message in got]
+        forged = [body for body in bodies if sha256(body).hexdigest() in self.injected]
+        bodies = [body for body in bodies if body not in forged]
         self._stolen = [*self._stolen, *((name, body) for body in bodies)][-STOLEN_MAX:]
-        back = [body for body in bodies for _ in range(self._chance.choice((0, 1, 2)))]
+        back = forged  # each once: every forgery is to be one dead letter
+        back += [body for body in bodies for _ in range(self._chance.choice((0, 1, 2)))]
         self._chance.shuffle(back)
         for body in back:
             await self._put(channel, name, body)
