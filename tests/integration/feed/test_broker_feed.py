@@ -51,7 +51,7 @@ async def test_a_deleted_queue_is_made_again_and_nothing_is_missed(system: Feedi
         async with system.channel() as channel:
             await channel.queue_delete(system.queue)
         position = await system.append(4)
-        await system.reached(position, seconds=5.0)
+        await system.reached(position, seconds=15.0)
         system.exact(position)
         await system.relayed(relay, position)
         async with system.channel() as channel:
