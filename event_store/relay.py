@@ -23,7 +23,7 @@ from event_store.broker import BROKER_ERRORS
 from event_store.checkpoints import Checkpoint, Checkpoints, Fenced
 from event_store.cloud_events import CloudEvents
 from event_store.consumer import mark_within, recorded_at_of
-from event_store.feed import LogFeed, until
+from event_store.feed import PAGE_EVENTS_MAX, LogFeed, until
 from event_store.feed_messages import encode_message, messages_of
 from event_store.integrity import StoredTag
 from event_store.log import EventLog, Page
@@ -42,6 +42,8 @@ PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 5.0
 CLOUD_EVENTS_OUTSTANDING_MAX = 200
 CLOUD_EVENTS_PER_SECOND_MAX = 1_000
 """Of one partition: other programs must not take the processor from our own read side."""
+CLOUD_EVENTS_PAGE_MAX = 500
+"""So that what is sent slowly is also noted as sent: one that is killed again and again would never come further."""
 
 RELAYED = Counter("everfold_relayed_events_total", "Events confirmed by the broker", ["group"])
 RETURNED = Counter("everfold_relay_returned_total", "Messages that found no queue", ["group"])
@@ -113,13 +115,15 @@ class GroupRelay:
         watch: HeadWatch,
         group: str,
         partition: int,
+        *,
+        page_events_max: int = PAGE_EVENTS_MAX,
     ) -> None:
         self.group, self.partition = group, partition
         self.checkpoint = Checkpoint("relay", group, partition)
         self._publisher = publisher
         self._log = event_log
         self._checkpoints = checkpoints
-        self._feed = LogFeed(event_log, partition, watch)
+        self._feed = LogFeed(event_log, partition, watch, events_max=page_events_max)
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._silent = 0
@@ -272,7 +276,15 @@ class CloudEventsRelay(GroupRelay):
         partition: int,
         messages: CloudEvents,
     ) -> None:
-        super().__init__(publisher, event_log, checkpoints, watch, CLOUD_EVENTS, partition)
+        super().__init__(
+            publisher,
+            event_log,
+            checkpoints,
+            watch,
+            CLOUD_EVENTS,
+            partition,
+            page_events_max=CLOUD_EVENTS_PAGE_MAX,
+        )
         self._messages = messages
         self._exchange: tuple[AbstractChannel, AbstractExchange] | None = None
 

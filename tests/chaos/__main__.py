@@ -30,7 +30,7 @@ from tests.chaos.mischief import Tap, Villain
 from tests.chaos.plan import FAILPOINTS
 from tests.chaos.processes import Slot, deaths_of, seconds_of
 from tests.queues import delete_queues
-from tests.system import caught_up, settings_for, tool
+from tests.system import caught_up, facts, settings_for, tool
 
 KILLS = 300
 ROUNDS = 1
@@ -70,6 +70,7 @@ class Round:
         if villain is not None:
             await villain.forge_last()
         await caught_up(self._system, QUIESCE_SECONDS_MAX)
+        await self._relayed()
         healed = time.monotonic()
         await self._replay(side := f"check_{self._namespace}_{self._number}")
         await self._tell(side, villain, tap)
@@ -85,6 +86,12 @@ class Round:
             f"seconds of {len(self._slots)} processes: {spent}, replay and drain {told - healed:.0f}"
         )
         return await self._check()
+
+    async def _relayed(self) -> None:
+        """Wait for the relays too: other programs are told at a bounded rate, and later than our own."""
+        async with asyncio.timeout(QUIESCE_SECONDS_MAX):
+            while any(relay["lag_events"] for relay in (await facts(self._system, "status"))[1]["relays"]):
+                await asyncio.sleep(0.5)
 
     async def _harm(self, kills: int, mark: str, villain: Villain | None) -> None:
         harmless = asyncio.Event()
