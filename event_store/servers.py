@@ -135,7 +135,10 @@ class Servers:
         try:
             return self._servers[partition]
         except KeyError:
-            raise PartitionNotHere(f"partition {partition}", "is none of the log's") from None
+            there = f"{self.partitions[0]} to {self.partitions[-1]}"
+            raise PartitionNotHere(
+                f"partition {partition}", f"is none of the log's, which has {there}"
+            ) from None
 
     def besides(self, home: int, *, first: int) -> Sequence[Server]:
         """Return every server but that of one partition; before all others the one that has the partition `first`."""
