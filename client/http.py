@@ -3,20 +3,30 @@ A client of both APIs: sends commands in batches, retries what is safe to retry,
 
 Every command carries an idempotency key, so a lost answer is asked for again with no second effect. The last position
 that the client was answered with goes along with every query. Commands and documents are the messages of `schemas`:
-`await client.do(PlaceOrder(…))`, `await client.document(Order, "/v1/orders/INV-1")`.
+`await client.do(PlaceOrder(…))`, `await client.document(Order, "/v1/orders/INV-1")`. Who has no such messages names a
+command by its address: `await client.post("/v1/orders/INV-1/place", {…}, key="…")`.
+
+aiohttp below, because whoever sends many commands pays for each: with httpx2 a request costs four times the processor.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import httpx2
+import aiohttp
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 from uuid_utils import uuid7
 
 from schemas.errors import ServiceError
@@ -26,10 +36,18 @@ from schemas.messages import View
 COMMANDS_PER_REQUEST_MAX = 1_000
 BYTES_PER_REQUEST_MAX = 4 * 1024 * 1024
 RETRY_SECONDS_MAX = 300.0
-REQUEST_TIMEOUT_SECONDS = 60.0
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.2, 5.0
+ANSWER_SECONDS_MAX = 60.0
 CONNECTIONS_MAX = 16
 TRY_AGAIN = frozenset({429, 503, 504})
 PAGE_ITEMS = 500
+AWAY = (
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,
+    TimeoutError,
+)
+"""There is no answer, or none that is whole: nobody knows what has happened."""
 
 AnyView = TypeVar("AnyView", bound=View)
 Token = str | Callable[[], Awaitable[str]]
@@ -42,6 +60,7 @@ class ServerAway(ServiceError):
 
     url: str
     problem: str
+    attempts: int = 1
 
 
 @dataclass(eq=False)
@@ -73,8 +92,13 @@ class NotThere(ServiceError):
     path: str
 
 
-class _TryAgain(Exception):
+class TryAgain(Exception):
     """An answer that says: later."""
+
+    def __init__(self, problem: str, seconds: float = 0.0) -> None:
+        super().__init__(problem)
+        self.seconds = seconds
+        """How much later at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +140,11 @@ class Result:
 
     status: int
     problem: str | None
+    """The problem's type, such as `insufficient-stock`."""
     facts: Mapping[str, Any]
+    """What is known of an accepted command, or the problem details."""
+    attempts: int = 1
+    """How often it was asked for until there was this answer."""
 
     @property
     def accepted(self) -> bool:
@@ -144,19 +172,45 @@ class Document(Generic[AnyView]):
     """What the answer reflects at least."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    attempts: int
+
+
 class Client:
-    """A connection to a command API and a query API with one token."""
+    """Connections to a command API and a query API with one token; it is made where an event loop runs."""
 
     def __init__(
-        self, *, command_url: str, query_url: str, token: Token, retry_seconds_max: float = RETRY_SECONDS_MAX
+        self,
+        *,
+        command_url: str,
+        query_url: str,
+        token: Token,
+        retry_seconds_max: float = RETRY_SECONDS_MAX,
+        pause_seconds_max: float = PAUSE_SECONDS_MAX,
+        answer_seconds_max: float = ANSWER_SECONDS_MAX,
+        connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        """
+        Make a client; what fails is tried again for as long as `retry_seconds_max`.
+
+        Pauses between attempts grow up to `pause_seconds_max`, whatever longer one a server asks for. An attempt with
+        no whole answer after `answer_seconds_max` has failed.
+        """
         self._command_url, self._query_url = command_url.rstrip("/"), query_url.rstrip("/")
         self._retry_seconds_max = retry_seconds_max
+        self._pause_seconds_max = pause_seconds_max
+        self._growing = wait_exponential_jitter(
+            multiplier=min(PAUSE_SECONDS_MIN, pause_seconds_max), max=pause_seconds_max
+        )
         self._token = token
-        self._http = httpx2.AsyncClient(
-            timeout=REQUEST_TIMEOUT_SECONDS,
-            limits=httpx2.Limits(max_connections=CONNECTIONS_MAX),
-            trust_env=False,
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections_max),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=answer_seconds_max),
         )
         self.position: str | None = None
         """The last position that this client was answered with."""
@@ -172,7 +226,11 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._http.close()
 
     async def send(self, commands: Sequence[Command]) -> list[Result]:
         """
@@ -182,19 +240,33 @@ class Client:
             ServerAway: No answer came, however often it was asked.
             RequestRefused: The token or the request as a whole was refused.
         """
-        results: list[Result] = []
-        for body in bodies(commands):
-            answer = await self._request("POST", f"{self._command_url}/v1/commands", content=body)
-            self.position = answer.headers.get("Everfold-Position", self.position)
-            results.extend(_result(item) for item in orjson.loads(answer.content)["results"])
-        again = [index for index, result in enumerate(results) if result.status in TRY_AGAIN]
-        if again:
-            await asyncio.sleep(1)
-            for index, result in zip(
-                again, await self.send([commands[index] for index in again]), strict=True
-            ):
+        deadline = time.monotonic() + self._retry_seconds_max
+        results = await self._send(commands)
+        while again := [index for index, result in enumerate(results) if result.status in TRY_AGAIN]:
+            if time.monotonic() > deadline:
+                raise ServerAway(self._command_url, results[again[0]].problem or "")
+            await asyncio.sleep(min(1.0, self._pause_seconds_max))
+            answers = await self._send([commands[index] for index in again])
+            for index, result in zip(again, answers, strict=True):
                 results[index] = result
         return results
+
+    async def post(self, path: str, data: Mapping[str, Any], *, key: str) -> Result:
+        """
+        Have the command at an address of its own carried out, and return what it came to, a refusal too.
+
+        Raises:
+            ServerAway: No answer came, however often it was asked: with the same key it can be asked again.
+        """
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        answer = await self._answer(
+            "POST", f"{self._command_url}{path}", content=orjson.dumps(data), headers=headers
+        )
+        self.position = answer.headers.get("Everfold-Position", self.position)
+        if answer.status == HTTPStatus.OK:
+            return Result(answer.status, None, orjson.loads(answer.content), answer.attempts)
+        problem = problem_details(answer.content)
+        return Result(answer.status, _problem_type(problem), problem, answer.attempts)
 
     async def do(
         self, message: CommandMessage, *, key: str | None = None, expected_version: int | None = None
@@ -244,20 +316,18 @@ class Client:
     @asynccontextmanager
     async def stream(
         self, path: str, parameters: Mapping[str, Any], headers: Mapping[str, str], seconds: float
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
         Keep one answer of the query API open for a block, whose parts may be so many seconds apart.
 
-        Raises:
-            httpx2.TransportError: It cannot be had, or was cut.
+        Raises one of `AWAY` where it cannot be had, or was cut.
         """
-        timeout = httpx2.Timeout(REQUEST_TIMEOUT_SECONDS, read=seconds)
-        async with self._http.stream(
-            "GET",
+        async with self._http.get(
             f"{self._query_url}{path}",
-            params=dict(parameters),
+            params=_pairs(parameters),
             headers={**headers, **await self._authorization()},
-            timeout=timeout,
+            timeout=aiohttp.ClientTimeout(connect=ANSWER_SECONDS_MAX, sock_read=seconds),
+            allow_redirects=False,
         ) as answer:
             yield answer
 
@@ -265,36 +335,78 @@ class Client:
         """Return a query's answer, at least as new as this client's own commands."""
         return orjson.loads((await self._query(path, parameters)).content)
 
-    async def _query(self, path: str, parameters: Mapping[str, Any] | None) -> httpx2.Response:
+    async def _query(self, path: str, parameters: Mapping[str, Any] | None) -> _Answer:
         headers = {"Prefer": "wait=30"}
         if self.position:
             headers["Everfold-Position"] = self.position
-        return await self._request("GET", f"{self._query_url}{path}", params=parameters, headers=headers)
+        url = f"{self._query_url}{path}"
+        return self._unless_refused(
+            url, await self._answer("GET", url, parameters=parameters, headers=headers)
+        )
+
+    async def _send(self, commands: Sequence[Command]) -> list[Result]:
+        url, results = f"{self._command_url}/v1/commands", list[Result]()
+        for body in bodies(commands):
+            headers = {"Content-Type": "application/json"}
+            answer = self._unless_refused(url, await self._answer("POST", url, content=body, headers=headers))
+            self.position = answer.headers.get("Everfold-Position", self.position)
+            results.extend(_result(item, answer.attempts) for item in orjson.loads(answer.content)["results"])
+        return results
+
+    @staticmethod
+    def _unless_refused(url: str, answer: _Answer) -> _Answer:
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise RequestRefused(url, answer.status, problem_of(answer.content))
+        return answer
 
     async def _authorization(self) -> dict[str, str]:
         token = self._token if isinstance(self._token, str) else await self._token()
         return {"Authorization": f"Bearer {token}"}
 
-    async def _request(self, method: str, url: str, **arguments: Any) -> httpx2.Response:
+    async def _answer(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        """Return the first answer that is one, whatever it says."""
+        attempts = 0
+
+        async def ask() -> _Answer:
+            nonlocal attempts
+            attempts += 1
+            async with self._http.request(
+                method,
+                url,
+                data=content,
+                params=_pairs(parameters or {}),
+                headers={**headers, **await self._authorization()},
+                allow_redirects=False,
+            ) as answer:
+                body = await answer.read()
+            is_behind = answer.status == HTTPStatus.PRECONDITION_FAILED and method == "GET"
+            if answer.status in TRY_AGAIN or is_behind:
+                raise TryAgain(f"{answer.status} {problem_of(body)}", _seconds_of(answer.headers))
+            return _Answer(answer.status, answer.headers, body, attempts)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_delay(self._retry_seconds_max),
+            wait=self._pause,
+            retry=retry_if_exception_type((TryAgain, *AWAY)),
+            reraise=True,
+        )
         try:
-            async for attempt in AsyncRetrying(
-                stop=stop_after_delay(self._retry_seconds_max),
-                wait=wait_exponential_jitter(initial=0.2, max=5),
-                retry=retry_if_exception_type((_TryAgain, httpx2.TransportError)),
-                reraise=True,
-            ):
-                with attempt:
-                    given = _json_headers(arguments)
-                    given["headers"] = {**given.get("headers", {}), **await self._authorization()}
-                    answer = await self._http.request(method, url, **given)
-                    behind = answer.status_code == 412 and method == "GET"
-                    if answer.status_code in TRY_AGAIN or behind:
-                        raise _TryAgain(f"{answer.status_code} {problem_of(answer)}")
-        except (_TryAgain, httpx2.TransportError) as error:
-            raise ServerAway(url, str(error) or type(error).__name__) from error
-        if answer.status_code >= 400:
-            raise RequestRefused(url, answer.status_code, problem_of(answer))
-        return answer
+            return await retrying(ask)
+        except (TryAgain, *AWAY) as error:
+            raise ServerAway(url, str(error) or type(error).__name__, attempts) from error
+
+    def _pause(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked_for = error.seconds if isinstance(error, TryAgain) else 0.0
+        return min(max(self._growing(state), asked_for), self._pause_seconds_max)
 
 
 def bodies(commands: Sequence[Command]) -> list[bytes]:
@@ -316,22 +428,43 @@ def bodies(commands: Sequence[Command]) -> list[bytes]:
     return found
 
 
-def _json_headers(arguments: dict[str, Any]) -> dict[str, Any]:
-    if "content" not in arguments:
-        return dict(arguments)
-    return arguments | {"headers": {"Content-Type": "application/json", **arguments.get("headers", {})}}
+def _pairs(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a query's parameters as its address has them: many values of a name one by one, and none for None."""
+    return [
+        (name, str(value).lower() if isinstance(value, bool) else str(value))
+        for name, given in parameters.items()
+        for value in (given if isinstance(given, list | tuple | set | frozenset) else (given,))
+        if value is not None
+    ]
 
 
-def _result(item: Mapping[str, Any]) -> Result:
+def _result(item: Mapping[str, Any], attempts: int) -> Result:
     problem = item.get("problem")
     if problem is None:
-        return Result(item["status"], None, item)
-    return Result(item["status"], str(problem["type"]).rsplit("/", 1)[-1], problem)
+        return Result(item["status"], None, item, attempts)
+    return Result(item["status"], _problem_type(problem), problem, attempts)
 
 
-def problem_of(answer: httpx2.Response) -> str:
+def _problem_type(problem: Mapping[str, Any]) -> str:
+    return str(problem.get("type", "about:blank")).rsplit("/", 1)[-1]
+
+
+def _seconds_of(headers: Mapping[str, str]) -> float:
+    """Return how long a server asks not to be asked again."""
+    with suppress(ValueError):  # a date, by something between us and the server
+        return float(headers.get("Retry-After", "0"))
+    return 0.0
+
+
+def problem_details(content: bytes) -> dict[str, Any]:
+    """Return a refusal's problem; what stands between us and the server may have said it in its own way."""
+    with suppress(orjson.JSONDecodeError):
+        found = orjson.loads(content)
+        if isinstance(found, dict):
+            return found
+    return {"detail": content[:200].decode(errors="replace")}
+
+
+def problem_of(content: bytes) -> str:
     """Return what a refusal says."""
-    try:
-        return str(orjson.loads(answer.content).get("detail", ""))
-    except orjson.JSONDecodeError:
-        return answer.text[:200]
+    return str(problem_details(content).get("detail", ""))

@@ -16,10 +16,10 @@ from http import HTTPStatus
 from random import uniform
 from typing import Any, Generic
 
-import httpx2
+import aiohttp
 import orjson
 
-from client.http import TRY_AGAIN, AnyView, Client, RequestRefused, ServerAway, problem_of
+from client.http import AWAY, TRY_AGAIN, AnyView, Client, RequestRefused, ServerAway, TryAgain, problem_of
 
 SILENCE_SECONDS_MAX = 45.0
 """The server gives a sign of life every 15 s; a connection that has been silent for longer is dead."""
@@ -71,16 +71,12 @@ async def follow(
                     mark = message.mark or mark
                     if message.views:
                         yield message
-        except (httpx2.TransportError, _TryAgain) as error:
+        except (TryAgain, *AWAY) as error:
             problem = str(error) or type(error).__name__
         if loop.time() - lost_at > client.retry_seconds_max:
             raise ServerAway("/v1/live", problem)
         await asyncio.sleep(uniform(0, pause))  # so that not all come back at once
         pause = min(2 * pause, AGAIN_SECONDS_MAX)
-
-
-class _TryAgain(Exception):
-    """An answer that says: later."""
 
 
 async def _once(
@@ -89,20 +85,29 @@ async def _once(
     """Open a stream once; None says that it is open."""
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": mark} if mark else {})}
     async with client.stream("/v1/live", parameters, headers, SILENCE_SECONDS_MAX) as answer:
-        if answer.status_code != HTTPStatus.OK:
-            await answer.aread()
-            if answer.status_code in TRY_AGAIN:
-                raise _TryAgain(f"{answer.status_code} {problem_of(answer)}")
-            raise RequestRefused("/v1/live", answer.status_code, problem_of(answer))
+        if answer.status != HTTPStatus.OK:
+            problem = problem_of(await answer.read())
+            if answer.status in TRY_AGAIN:
+                raise TryAgain(f"{answer.status} {problem}")
+            raise RequestRefused("/v1/live", answer.status, problem)
         yield None
         fields: dict[str, str] = {}
-        async for line in answer.aiter_lines():
+        async for line in _lines(answer):
             if line:
                 name, _, value = line.partition(":")
                 fields[name] = value.removeprefix(" ")
             elif "data" in fields or "id" in fields:
                 yield _message(fields, views)
                 fields = {}
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
+    """Give the lines of a stream, however long; only a line feed ends one: documents hold what else might."""
+    rest = b""
+    async for part in answer.content.iter_any():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.decode()
 
 
 def _message(fields: Mapping[str, str], views: Mapping[str, type[AnyView]]) -> LiveMessage[AnyView]:

@@ -132,7 +132,7 @@ async def open_workflow_process(
         )
         stack.push_async_callback(pipeline.close)
         timekeeper = Timekeeper(pool, settings.namespace)
-        checkpoints = Checkpoints(pool, settings.namespace)
+        checkpoints = Checkpoints(pool, settings.namespace, event_log.residences_of)
         told = {notice.channel for workflow in kinds for notice in workflow.notices}
         desk = await stack.enter_async_context(
             await open_pool(

@@ -107,6 +107,11 @@ class Effects:
     set_aside: list[SetAside] = field(default_factory=list)
     done: list[Take] = field(default_factory=list)
 
+    @property
+    def leaves_something(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.timers or self.messages or self.set_aside)
+
 
 @dataclass(slots=True)
 class _Running:

@@ -10,7 +10,7 @@ projections, which knows nothing of workflows.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from command_api.workflow_rounds import Cause, Effects, Rounds, Take
 from command_api.workflow_store import Loaded, WorkflowStore
 from event_store.arrivals import has_moves
 from event_store.checkpoints import Checkpoint, Checkpoints, Connection
-from event_store.consumer import Held, Member, recorded_at_of
+from event_store.consumer import Held, Member, pass_over, recorded_at_of
 from event_store.feed import until
 from event_store.log import EventLog, Page
 from event_store.role import STANDS_STILL
@@ -131,15 +131,22 @@ class WorkflowMember(Member):
             with span("workflow", workflow=self.workflow_name, partition=self.partition, events=len(decoded)):
                 effects, noted = await self._react(list(self._takes(decoded, loaded.now)), loaded)
         failpoint("workflow.before_commit")
+        await self._commit(page, effects, noted)
+        self.checkpoint.mark = page.end
+        failpoint("workflow.after_commit")
+        self._note(effects, now)
+
+    async def _commit(self, page: Page, effects: Effects, noted: Set[int]) -> None:
+        """Write what reactions leave behind with the checkpoint's move; mostly they leave nothing."""
         pool, checkpoints = self._around.pool, self._around.checkpoints
+        if not (effects.leaves_something or noted or has_moves(page)):
+            await checkpoints.advance(pool, self.checkpoint, page.end, recorded_at_of(page))
+            return
         async with pool.acquire() as connection, connection.transaction():
             await self._write(connection, effects, noted)
             if has_moves(page):
                 await self._follow_moves(connection, page)
             await checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
-        self.checkpoint.mark = page.end
-        failpoint("workflow.after_commit")
-        self._note(effects, now)
 
     async def _follow_moves(self, connection: Connection, page: Page) -> None:
         """
@@ -295,6 +302,10 @@ class WorkflowMembers:
     def of(self, partition: int) -> Sequence[Member]:
         """Return a member for each workflow."""
         return [WorkflowMember(workflow, partition, self._around) for workflow in self._workflows]
+
+    async def pass_over(self, idle: Sequence[Member], page: Page) -> Collection[Checkpoint]:
+        """Move checkpoints in one statement."""
+        return await pass_over(self._around.checkpoints, idle, page)
 
     async def epoch_changed(self, member: Member) -> str:
         """Say what people must do: its effects may be lost as well, so the workflow stands still."""

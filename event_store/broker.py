@@ -85,9 +85,9 @@ class BrokerFeeds:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        while self._keeper is not None and not self._keeper.done():
+            self._keeper.cancel()  # again, where the client that was opening a connection has lost it
+            await asyncio.wait([self._keeper], timeout=2 * topology.CALL_SECONDS_MAX)
 
     async def feed_of(self, partition: int) -> "BrokerFeed":
         """Return the feed of a partition that this process holds."""
@@ -147,6 +147,8 @@ class BrokerFeed:
         self._subscribing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._subscribed_at = 0.0
+        self._has_ended = False
+        """Whether the broker has ended the consumer, on a channel that is still open."""
         self._heard_at = time.monotonic()
         self._tails = False
         """Whether the log is followed itself, until the broker has caught up with it."""
@@ -180,10 +182,12 @@ class BrokerFeed:
 
     async def close(self) -> None:
         """Leave the queue to others. The channel is closed: a cancelled consumer would keep what it was sent."""
-        await self._log_feed.close()
         self._unsubscribe()
-        while self._closing:
-            await asyncio.wait(self._closing)
+        await self._log_feed.close()
+        with suppress(TimeoutError):  # what is left ends by itself, soon
+            async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+                while self._closing:
+                    await asyncio.wait(self._closing)
 
     # -- from the broker ----------------------------------------------------------------------------------
 
@@ -300,7 +304,7 @@ class BrokerFeed:
         """See that the queue is consumed, if the broker is there. Never waits: a broker may answer late or never."""
         now = time.monotonic()
         is_stale = self._tails and now - self._subscribed_at > 2 * SUBSCRIBE_SECONDS_MIN
-        if self._channel is not None and (self._channel.is_closed or is_stale):
+        if self._channel is not None and (self._channel.is_closed or self._has_ended or is_stale):
             self._unsubscribe()
         connection = self._feeds.connection
         if self._channel is not None or self._subscribing is not None or connection is None:
@@ -310,7 +314,13 @@ class BrokerFeed:
             self._subscribing = asyncio.create_task(self._consume(connection), name="subscribe")
 
     async def _consume(self, connection: AbstractConnection) -> None:
-        feeds, self._connection = self._feeds, connection
+        """
+        Make the queue if need be, and consume it.
+
+        It is never cancelled: the client may lose a cancellation, or end the whole connection over it. It looks for
+        itself whether it is still wanted.
+        """
+        feeds, attempt = self._feeds, asyncio.current_task()
         opened: AbstractChannel | None = None
         try:
             await topology.declare_queue(connection, feeds.namespace, feeds.group, self._partition)
@@ -318,43 +328,52 @@ class BrokerFeed:
                 opened = await connection.channel(publisher_confirms=False)
                 await opened.set_qos(prefetch_count=PREFETCH_MESSAGES)
                 queue = await topology.feed_queue(opened, feeds.namespace, feeds.group, self._partition)
-                self._channel = opened
-                await queue.consume(partial(self._on_message, opened))
-            opened = None
+                if self._subscribing is attempt:
+                    await self._hear_of_end(opened)
+                    self._channel, self._connection = opened, connection
+                    await queue.consume(partial(self._on_message, opened))
         except BROKER_ERRORS as error:
             log.warning("not subscribed", group=feeds.group, partition=self._partition, error=repr(error))
-            self._channel = None
+            if self._subscribing is attempt:
+                self._channel = None
         finally:
-            if opened is not None:
-                self._close_soon(opened)
-            if self._subscribing is asyncio.current_task():
+            if opened is not None and self._channel is not opened:
+                self._close_soon(opened, connection)
+            if self._subscribing is attempt:
                 self._subscribing = None
                 self._news.set()
+
+    async def _hear_of_end(self, channel: AbstractChannel) -> None:
+        """Have a channel given up when the broker ends its consumer, as it does when the queue is deleted."""
+
+        def ended(_frame: object) -> None:
+            if self._channel is channel:
+                self._has_ended = True
+                self._news.set()
+
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(ended)
 
     def _unsubscribe(self) -> None:
         """Give up the subscription, or the attempt at one."""
         attempt, self._subscribing = self._subscribing, None
         channel, self._channel = self._channel, None
         if attempt is not None:
-            attempt.cancel()
             self._closing.add(attempt)
             attempt.add_done_callback(self._closing.discard)
         self._arrived.clear()
         self._given.clear()
-        if channel is not None:
-            self._close_soon(channel)
+        self._has_ended = False
+        if channel is not None and self._connection is not None:
+            self._close_soon(channel, self._connection)
 
-    def _close_soon(self, channel: AbstractChannel) -> None:
-        connection = self._connection
-
+    def _close_soon(self, channel: AbstractChannel, connection: AbstractConnection) -> None:
         async def close() -> None:
             """A channel that stays open would keep the queue, and what it was sent, from everybody else."""
             try:
                 async with asyncio.timeout(topology.CALL_SECONDS_MAX):
                     await channel.close()
             except TimeoutError:
-                if connection is not None:
-                    await self._feeds.discard(connection)
+                await self._feeds.discard(connection)
             except BROKER_ERRORS as error:  # it has ended already
                 log.info("channel had ended", group=self._feeds.group, error=repr(error))
 

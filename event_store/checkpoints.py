@@ -5,7 +5,7 @@ A checkpoint moves in one transaction with what it is the checkpoint of, and onl
 believes it to have: a process that lost its lease without noticing writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,14 +13,18 @@ from typing import Any
 
 import asyncpg
 
+from event_store.residences import Residences
 from event_store.waits import tag_of
 from infra.sql import load_sql
 from schemas.envelope import BEGINNING, CommitMark
 from schemas.errors import ServiceError
+from schemas.moves import Arrival
 
 FENCED_SQLSTATE = "EF001"
 Connection = Any
 """An asyncpg connection, from a pool or not."""
+ResidencesOf = Callable[[str], Awaitable[Residences]]
+"""Tells where a tenant lives and has lived."""
 
 
 @dataclass(eq=False)
@@ -51,9 +55,13 @@ class Checkpoint:
 class Checkpoints:
     """Reads and moves checkpoints."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", namespace: str) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", namespace: str, residences_of: ResidencesOf | None = None
+    ) -> None:
+        """`residences_of` is the log's; who follows no tenants that move can do without it."""
         self.pool = pool
         self.namespace = namespace
+        self._residences_of = residences_of
         self._sql = partial(load_sql, "event_store", namespace=namespace)
         self.advance_call = f"{namespace}.advance_checkpoint_v1"
 
@@ -73,6 +81,17 @@ class Checkpoints:
             row = found[checkpoint.consumer, checkpoint.generation]
             checkpoint.mark = CommitMark(row["position"], row["commit_hash"])
             checkpoint.revision = row["revision"]
+
+    async def fence_of(self, arrival: Arrival) -> int:
+        """
+        Return where a tenant left the partition that it arrives from: mostly what the arrival itself says.
+
+        A fence that was lost in a restore stands elsewhere since it was put up again, and the log knows where.
+        """
+        if self._residences_of is None:
+            return arrival.fence.position
+        stay = (await self._residences_of(arrival.tenant)).of(arrival.from_partition)
+        return stay.last_position if stay and stay.last_position else arrival.fence.position
 
     async def has_passed(self, checkpoint: Checkpoint, partition: int, position: int) -> bool:
         """Say whether the consumer of a checkpoint has taken another partition up to a position."""

@@ -19,6 +19,7 @@ still at the commit before, says why in its status, and tries again.
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -94,13 +95,14 @@ class Member(ABC):
         """Wait until this consumer has taken the partition that a tenant left up to where it left."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds_max
-        while not await self.checkpoints.has_passed(
-            self.checkpoint, arrival.from_partition, arrival.fence.position
-        ):
+        while True:
+            fence = await self.checkpoints.fence_of(arrival)
+            if await self.checkpoints.has_passed(self.checkpoint, arrival.from_partition, fence):
+                return
             if clock() >= until:
                 raise AtFence(
                     self.checkpoint.consumer, self.checkpoint.partition, arrival.position,
-                    f"partition {arrival.from_partition} to be taken up to {arrival.fence.position}, "
+                    f"partition {arrival.from_partition} to be taken up to {fence}, "
                     f"where tenant {arrival.tenant} left it",
                 )  # fmt: skip
             await asyncio.sleep(FENCE_POLL_SECONDS)
@@ -158,6 +160,13 @@ class TransactionalMember(Member):
         failpoint("consumer.after_commit")
         self.checkpoint.mark = page.end
         await self.consumer.applied(page)
+
+
+async def pass_over(checkpoints: Checkpoints, idle: Sequence[Member], page: Page) -> Collection[Checkpoint]:
+    """Move the checkpoints of members that a page means nothing to in one statement; return those that did not move."""
+    return await checkpoints.advance_idle(
+        [member.checkpoint for member in idle], page.end, recorded_at_of(page)
+    )
 
 
 def recorded_at_of(page: Page) -> Any:

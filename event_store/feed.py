@@ -8,11 +8,10 @@ broker delivers, checks it against the log, and falls back on this one.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Protocol
 
-from event_store.log import Commit, EventLog, Page
-from event_store.pace import Pace
+from event_store.log import Commit, Page
+from event_store.pace import PAGE_SECONDS, Pace
 from event_store.wake import HeadWatch
 from schemas.envelope import CommitMark
 from schemas.errors import EpochChanged
@@ -41,6 +40,14 @@ class Feed(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks."""
+        ...
+
+
+class Pages(Protocol):
+    """What gives the log page by page."""
+
+    async def read_page(self, partition: int, after: CommitMark, *, events_max: int, bytes_max: int) -> Page:
+        """Return what follows a place in a partition's history, whole commits only; see `EventLog.read_page`."""
         ...
 
 
@@ -85,19 +92,22 @@ class LogFeed:
 
     def __init__(
         self,
-        log: EventLog,
+        log: Pages,
         partition: int,
         watch: HeadWatch | None = None,
         *,
         events_max: int = PAGE_EVENTS_MAX,
+        page_seconds: float = PAGE_SECONDS,
     ) -> None:
         self._log = log
         self._partition = partition
         self._watch = watch
         self._events_max = events_max
         self._ahead: tuple[CommitMark, asyncio.Task[Page]] | None = None
+        self._end: CommitMark | None = None
+        """Where the log ended when it was last read."""
         self._poll_seconds = POLL_SECONDS_MIN
-        self._pace = Pace()
+        self._pace = Pace(page_seconds)
 
     async def next(self, after: CommitMark, *, wait_seconds: float) -> Page:
         """Return what follows a mark; reads on in the background while a full page is worked on."""
@@ -105,6 +115,8 @@ class LogFeed:
         deadline = clock() + wait_seconds
         if self._ahead is None and (patience := min(self._pace.wait_seconds(clock()), wait_seconds)) > 0:
             await asyncio.sleep(patience)
+        if self._watch is not None and self._end == after and (left := deadline - clock()) > 0:
+            await self._wait(after.position, min(left, self._poll_seconds))
         page = await self._read(after)
         while not page.events:
             left = deadline - clock()
@@ -136,9 +148,19 @@ class LogFeed:
         return await self._read_log(after)
 
     async def _read_log(self, after: CommitMark) -> Page:
-        return await self._log.read_page(
+        heard = self._watch.heard(self._partition) if self._watch is not None else 0
+        page = await self._log.read_page(
             self._partition, after, events_max=self._events_max, bytes_max=PAGE_BYTES_MAX
         )
+        if self._watch is not None and heard > page.end.position and not page.events:
+            self._watch.disbelieve(self._partition, heard)
+        self._end = page.end if self._is_all(page) else None
+        return page
+
+    def _is_all(self, page: Page) -> bool:
+        """Say whether a page was all that the log had: neither bound has cut it short."""
+        octets = sum(len(event.data) + len(event.metadata) for event in page.events)
+        return len(page.events) <= self._events_max // 2 and octets <= PAGE_BYTES_MAX // 2
 
     async def _wait(self, position: int, seconds: float) -> None:
         if self._watch is None:
@@ -150,5 +172,6 @@ class LogFeed:
         if self._ahead is not None:
             (_, task), self._ahead = self._ahead, None
             task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+            await asyncio.gather(
+                task, return_exceptions=True
+            )  # and a cancellation of the caller is the caller's

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from event_store.arrivals import has_moves
-from event_store.checkpoints import Checkpoints, Fenced
-from event_store.consumer import Held, Member, recorded_at_of
+from event_store.checkpoints import Checkpoint, Checkpoints, Fenced
+from event_store.consumer import Held, Member
 from event_store.feed import Feed, LogFeed
 from event_store.log import Page
 from infra.telemetry import log
@@ -41,6 +41,10 @@ class Members(Protocol):
 
     def of(self, partition: int) -> Sequence[Member]:
         """Return the members in one partition, new objects each time; checkpoints are read by the group."""
+        ...
+
+    async def pass_over(self, idle: Sequence[Member], page: Page) -> Collection[Checkpoint]:
+        """Move the checkpoints of members that a page means nothing to; return those that did not move."""
         ...
 
     async def epoch_changed(self, member: Member) -> str:
@@ -86,12 +90,14 @@ class PartitionGroup:
                     continue
                 await self._turn()
         finally:
-            for _, task in self.alone.values():
-                task.cancel()
-            await asyncio.gather(*(task for _, task in self.alone.values()), return_exceptions=True)
-            for member in self.members:
-                await member.close()
-            await self._feed.close()
+            try:
+                for _, task in self.alone.values():
+                    task.cancel()
+                await asyncio.gather(*(task for _, task in self.alone.values()), return_exceptions=True)
+                for member in self.members:
+                    await member.close()
+            finally:
+                await self._feed.close()
 
     # -- who takes part -----------------------------------------------------------------------------------
 
@@ -183,9 +189,7 @@ class PartitionGroup:
         self._applied(member, page)
 
     async def _pass_over(self, idle: Sequence[Member], page: Page) -> None:
-        left = await self._checkpoints.advance_idle(
-            [member.checkpoint for member in idle], page.end, recorded_at_of(page)
-        )
+        left = await self._members.pass_over(idle, page)
         for member in idle:
             if member.checkpoint in left:
                 self._send_alone(_name(member), member, member.checkpoint.fenced())

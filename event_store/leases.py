@@ -34,6 +34,7 @@ RENEW_SECONDS = 1.0
 MARGIN_SECONDS = 1.0
 """How long before its end a lease that could not be renewed is believed to be lost."""
 STOP_SECONDS_MAX = 10.0
+STOP_ATTEMPTS_MAX = 2
 RESTART_SECONDS_MIN, RESTART_SECONDS_MAX = 0.2, 5.0
 
 EXPECTED_ERRORS = (ServiceError, *NO_REPLY)
@@ -188,7 +189,15 @@ class LeasedWork:
 
     async def _end(self, partitions: Sequence[int]) -> None:
         tasks = [self.running.pop(partition) for partition in partitions if partition in self.running]
-        for task in tasks:
-            task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX)
+            names = sorted(task.get_name() for task in tasks)
+            log.info("partitions given up", group=self.leases.group, tasks=names)
+        pending: set[asyncio.Task[None]] = set(tasks)
+        for _ in range(STOP_ATTEMPTS_MAX):
+            for task in pending:
+                task.cancel()  # again, where a client library has lost it: nobody else would ever end it
+            if pending:
+                _, pending = await asyncio.wait(pending, timeout=STOP_SECONDS_MAX / STOP_ATTEMPTS_MAX)
+        if pending:
+            names = sorted(task.get_name() for task in pending)
+            log.error("work does not end", group=self.leases.group, tasks=names)

@@ -7,12 +7,14 @@ and what keys are bound to, never changes behind it, so it is copied without a l
 transaction of the other server. The tenant's home, whose word counts, is told last.
 
 Each step finds out from the databases what is done. Killed anywhere, the same call goes on; until then the tenant is
-refused. A lock at its home keeps two calls apart; should that be lost, each step is still done once, since constraints
-and placements refuse it a second time.
+refused. A fence or an arrival that a restore has lost is put up again, before anything else. A lock at its home keeps
+two calls apart; should that be lost, each step is still done once, since constraints and placements refuse it a second
+time.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -59,16 +61,26 @@ class Mover:
         Raises:
             StoreUnavailable: A server does not answer.
         """
-        known: dict[int, Move] = {}
+        said: dict[int, list[Move]] = defaultdict(list)
         for first in self._servers.firsts():
             for row in await self._servers.read(
                 first, lambda connection: connection.fetch(self._servers.sql("placement"), tenant)
             ):
                 if row["number"] is not None:
-                    move = move_of(row)
-                    if move.number not in known or move.arrived_position is not None:
-                        known[move.number] = move
-        return [known[number] for number in sorted(known)]
+                    said[row["number"]].append(move_of(row))
+        return [await self._true_of(said[number]) for number in sorted(said)]
+
+    async def _true_of(self, said: Sequence[Move]) -> Move:
+        """Return what counts of what servers say of one move, where they differ: what is in the log."""
+        move = said[0]
+        if len({one.left for one in said}) > 1:
+            move = next(iter([one async for one in _those(said, self.has_left)]), move)
+        arrived = [one for one in said if one.arrived_position is not None]
+        if len({one.arrived_position for one in arrived}) > 1:
+            arrived = [one async for one in _those(arrived, self.has_arrived)] or arrived
+        if not arrived:
+            return move._replace(arrived_position=None, arrived_at=None)
+        return move._replace(arrived_position=arrived[0].arrived_position, arrived_at=arrived[0].arrived_at)
 
     async def move(self, tenant: str, to: int, *, actor: str, reason: str | None) -> None:
         """Move a tenant that has events, or go on with it; see `PostgresLog.move_tenant`."""
@@ -85,7 +97,7 @@ class Mover:
             raise StoreUnavailable from error
 
     async def _move(self, tenant: str, home: int, to: int, actor: str, reason: str | None) -> None:
-        moves = list(await self.moves_of(tenant))
+        moves = await self._put_up_again(list(await self.moves_of(tenant)), actor, reason)
         placed = (await self._placements.ask(home, tenant)).present.partition
         lived = Residences(tenant, placed, moves)
         if lived.is_moving and moves[-1].to_partition != to:
@@ -99,16 +111,8 @@ class Mover:
             )
         if not moves:
             return
-        if moves[-1].arrived_position is None or not await self._has_arrived(moves[-1]):
-            moves[-1] = moves[-1]._replace(arrived_position=None, arrived_at=None)
-            for server in dict.fromkeys((self._servers.of(home), self._servers.of(to))):
-                for move in moves:
-                    await self._tell(server, move)
-            failpoint("move.told_home")
-            await self._copy(moves[-1])
-            failpoint("move.copied")
-            moves[-1] = await self._arrive(moves[:-1], moves[-1], actor, reason)
-            failpoint("move.arrived")
+        if moves[-1].arrived_position is None:
+            moves[-1] = await self._take_over(moves[:-1], moves[-1], actor, reason)
         for server in self._servers.besides(home, first=to):
             for move in moves:
                 await self._tell(server, move)
@@ -117,13 +121,50 @@ class Mover:
             await self._tell(self._servers.of(home), move)
         log.info("tenant moved", tenant=tenant, from_partition=moves[-1].from_partition, to_partition=to)
 
-    async def _has_arrived(self, move: Move) -> bool:
+    async def _put_up_again(self, moves: list[Move], actor: str, reason: str | None) -> list[Move]:
         """
-        Say whether an arrival that servers know of is in the log; after a restore it may not be.
+        Return a tenant's moves with every fence and arrival in the log: one that a restore has lost, put up again.
 
-        The server where it is knows of it by its own transaction, and of none that is not there.
+        The last arrival is left to the move itself, which then is under way.
         """
-        return (await self._placements.ask(move.to_partition, move.tenant)).of(move.to_partition) is not None
+        for number, move in enumerate(moves):
+            if move.arrived_position is not None and not await self.has_arrived(move):
+                moves[number] = move = move._replace(arrived_position=None, arrived_at=None)
+            if not await self.has_left(move):
+                moves[number] = move = await self._leave_again(moves[:number], move, actor, reason)
+            if move.arrived_position is None and number < len(moves) - 1:
+                moves[number] = await self._take_over(moves[:number], move, actor, reason)
+        return moves
+
+    async def has_left(self, move: Move) -> bool:
+        """Say whether the fence that servers know of is in the log; after a restore it may not be."""
+        commit = await self._commit_of(move.from_partition, move.left.position)
+        return commit is not None and (commit["last_position"], commit["hash"]) == move.left
+
+    async def has_arrived(self, move: Move) -> bool:
+        """Say whether an arrival that servers know of is in the log; after a restore it may not be."""
+        assert move.arrived_position is not None
+        commit = await self._commit_of(move.to_partition, move.arrived_position)
+        return commit is not None and commit["recorded_at"] == move.arrived_at
+
+    async def _commit_of(self, partition: int, position: int) -> Any:
+        sql = self._servers.sql("commit_of", partition)
+        return await self._servers.read(
+            partition, lambda connection: connection.fetchrow(sql, partition, position)
+        )
+
+    async def _take_over(self, before: Sequence[Move], move: Move, actor: str, reason: str | None) -> Move:
+        """Have a tenant that has left arrive, with what it needs there."""
+        home = home_of(move.tenant, self._servers.partitions)
+        for server in dict.fromkeys((self._servers.of(home), self._servers.of(move.to_partition))):
+            for one in (*before, move):
+                await self._tell(server, one)
+        failpoint("move.told_home")
+        await self._copy(move)
+        failpoint("move.copied")
+        arrived = await self._arrive(before, move, actor, reason)
+        failpoint("move.arrived")
+        return arrived
 
     # -- the steps ----------------------------------------------------------------------------------------
 
@@ -154,6 +195,45 @@ class Mover:
             failpoint("move.fenced")
         server.announcer.announce(left, outcome.position)
         return move
+
+    async def _leave_again(self, before: Sequence[Move], move: Move, actor: str, reason: str | None) -> Move:
+        """
+        Put up a fence that was lost: at the end of what there is, with whatever was appended since before it.
+
+        That the tenant left when it did stays true, unless it has yet to arrive, which must come after the fence.
+        """
+        server, left = self._servers.of(move.from_partition), move.from_partition
+        async with server.aside("everfold-mover") as connection:
+            async with connection.transaction():
+                await connection.execute(self._servers.sql("lock_partitions"))
+                for one in before:
+                    await self._note(connection, one)
+                await self._stand_in(connection, move)
+                version = await self._version(connection, left, move.tenant)
+                append = leaving(
+                    move.tenant, version, move.number, move.to_partition, actor=actor, reason=reason
+                )
+                outcome, left_at = await self._append(connection, left, append)
+                await connection.execute(self._servers.sql("move_forget"), move.tenant, move.number)
+                if move.arrived_position is not None:
+                    left_at = move.left_at
+                move = move._replace(left=outcome.commit, left_at=left_at)
+                await self._note(connection, move)
+                failpoint("move.before_fence_again")
+            failpoint("move.fenced_again")
+        server.announcer.announce(left, outcome.position)
+        log.warning("fence put up again", tenant=move.tenant, partition=left, position=outcome.position)
+        return move
+
+    async def _stand_in(self, connection: StoreConnection, move: Move) -> None:
+        """Have a tenant live where its fence is to stand, in this transaction, whatever its server was told since."""
+        await connection.execute(self._servers.sql("move_forget"), move.tenant, move.number)
+        if move.number == 1:
+            # No move led there, and without one no placement is taken of a tenant that has events elsewhere.
+            await connection.execute(
+                self._servers.sql("move_stand_in"), move.tenant, move.from_partition, move.left.hash
+            )
+        await connection.execute(self._servers.sql("move_place_again"), move.tenant, move.from_partition)
 
     async def _copy(self, move: Move) -> None:
         """Bring along the versions of streams and what keys are bound to; what is there already stays."""
@@ -203,7 +283,7 @@ class Mover:
         return move
 
     async def _tell(self, server: Server, move: Move) -> None:
-        async with server.aside("everfold-mover") as connection:
+        async with server.aside("everfold-mover") as connection, connection.transaction():
             await self._note(connection, move)
 
     async def _note(self, connection: StoreConnection, move: Move) -> None:
@@ -211,6 +291,9 @@ class Mover:
             self._servers.sql("note_move"), move.tenant, move.number, move.from_partition, *move.left, move.left_at,
             move.to_partition, move.arrived_position, move.arrived_at,
         )  # fmt: skip
+        await connection.execute(
+            self._servers.sql("move_left_again"), move.tenant, move.number, *move.left, move.left_at
+        )
 
     async def _version(self, connection: StoreConnection, partition: int, tenant: str) -> int:
         """Return the version of a tenant's stream of moves."""
@@ -230,3 +313,10 @@ class Mover:
         (outcome,) = batch.outcomes([append], reply)
         assert outcome.answer is Answer.APPENDED
         return outcome, reply["_recorded_at"]
+
+
+async def _those(moves: Sequence[Move], hold: Callable[[Move], Awaitable[bool]]) -> AsyncIterator[Move]:
+    """Return of some moves those of which something holds."""
+    for move in moves:
+        if await hold(move):
+            yield move

@@ -2,11 +2,13 @@
 How long a follower lets a page grow, so that it does not cost more than what it brings.
 
 Each page costs a follower a transaction, whatever is in it. Under load every commit would become a page of its
-own, and followers would take from appends the processor time that makes them few. So each event of the last page
-buys half a millisecond of patience, up to a bound: at two thousand events a second pages begin to grow, below that
-they shrink back to nothing, and a lone event is never held.
+own, and followers would take from appends the processor time that makes them few. So a page buys some milliseconds
+of patience, and each of its events half a millisecond, up to a bound: at some hundred events a second pages begin to
+grow, below that they shrink back to nothing, and a lone event is never held.
 """
 
+PAGE_SECONDS = 0.004
+"""What a page costs at the least, about: reading it, a transaction, and telling others."""
 SECONDS_AN_EVENT = 0.0005
 PATIENCE_SECONDS_MAX = 0.5
 
@@ -14,14 +16,15 @@ PATIENCE_SECONDS_MAX = 0.5
 class Pace:
     """One follower's patience."""
 
-    __slots__ = ("_next_at",)
+    __slots__ = ("_next_at", "_page_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, page_seconds: float = PAGE_SECONDS) -> None:
         self._next_at = 0.0
+        self._page_seconds = page_seconds
 
     def took(self, events: int, now: float) -> None:
         """Note that a page was taken."""
-        self._next_at = now + min(PATIENCE_SECONDS_MAX, events * SECONDS_AN_EVENT)
+        self._next_at = now + min(PATIENCE_SECONDS_MAX, max(self._page_seconds, events * SECONDS_AN_EVENT))
 
     def wait_seconds(self, now: float) -> float:
         """Return how long to wait before the next page is read; nothing once the work on the last took as long."""

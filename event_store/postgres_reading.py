@@ -271,6 +271,17 @@ class PostgresReading:
         )
         return _events(row for row in rows if row[1] is not None), rows[0][EVENT_FIELDS]
 
+    async def first_version(self, partition: int, tenant: str, stream: str) -> int | None:
+        """Return the version of the first event that a partition has of a stream, archived or not; None: no event."""
+        whole = StreamPart(tenant, stream, 0, VERSION_MAX, None, None, None)
+        async for event in self._read_stream(partition, whole, False, 1):
+            return event.version
+        return None
+
+    async def archived_to(self, partition: int) -> int:
+        """Return up to which position a partition is archived; 0: nothing of it is."""
+        return await self._archive.events.end(partition)
+
     async def read_page(
         self, partition: int, after: CommitMark, *, events_max: int, bytes_max: int = 8 * 1024 * 1024
     ) -> Page:

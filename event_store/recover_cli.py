@@ -1,6 +1,7 @@
 """`everfold recover`: takes up a log again that was restored from a copy, or that has lost its end."""
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +76,7 @@ def sentences(report: dict[str, Any]) -> list[str]:
     said = [f"partition {lost['partition']}: {lost['said']}" for lost in report["lost"]]
     if not said:
         said = ["nothing is known to be lost: the log has all that the newest heads name"]
+    said += [line for one in report["tenants"] for line in _of_tenant(one)]
     followers = report["followers"]
     said += [f"set back: {one}" for one in followers["set_back"]]
     said += [f"to be built anew: {one}" for one in followers["rebuilt"]]
@@ -84,3 +86,18 @@ def sentences(report: dict[str, Any]) -> list[str]:
         *said,
         f"epoch {report['epoch']} is open; its heads are in {report['exported']}; every role goes on",
     ]
+
+
+def _of_tenant(kept: Mapping[str, Any]) -> Iterator[str]:
+    tenant = f"tenant {kept['tenant']}"
+    for partition, position in kept["fences"].items():
+        yield f"{tenant}: its fence in partition {partition} was lost, and stands at {position} now"
+    for partition, position in kept["arrivals"].items():
+        yield f"{tenant}: its arrival in partition {partition} was lost, and stands at {position} now"
+    if kept["placed"]:
+        yield f"{tenant}: every server knows again that it lives in partition {kept['partition']}"
+    if kept["streams_cut"]:
+        yield (
+            f"{tenant}: {kept['streams_cut']} streams lack what they had when it left ({', '.join(kept['named'])}), "
+            f"and {kept['keys_forgotten']} keys that were bound to it are forgotten"
+        )

@@ -1,9 +1,10 @@
 """
 Takes up a log again that was restored, or that has lost its end.
 
-The order is: verify the log, apply what must be applied again (erasures), set back what follows the log, open a new
-epoch, and only then add heads of that epoch to the folder, on which every role goes on to serve. Killed at any step
-it leaves a log that is still `restored-unverified`; run again it does the rest.
+The order is: verify the log, have it keep to its tenants' moves (lost_moves.py), apply what must be applied again
+(erasures), set back what follows the log, open a new epoch, and only then add heads of that epoch to the folder, on
+which every role goes on to serve. Killed at any step it leaves a log that is still `restored-unverified`; run again it
+does the rest.
 
 Other parts take a step of their own by an entry point in the group `everfold.recover`: a function of `Recovery` that
 returns what is to stand in the report under its name. It runs once the log is verified and before anything is served,
@@ -14,6 +15,7 @@ heads that is neither heads nor claimed by a step ends it too: an erasure that n
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from getpass import getuser
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,6 +39,7 @@ from event_store.heads import (
 )
 from event_store.log import Commit
 from event_store.log_check import LogCheck, Watch, faults_of, unwatched
+from event_store.lost_moves import LostMoves, MovesKept, refusals
 from event_store.postgres import PostgresLog
 from infra.failpoints import failpoint
 from infra.settings import Settings
@@ -76,6 +79,8 @@ class Recovery:
     ends: Mapping[int, CommitMark]
     """Where each partition of the verified log ends."""
     faults: Sequence[HeadFault]
+    kept: Sequence[MovesKept] = ()
+    """What was found of tenants that have moved."""
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,7 +120,8 @@ async def recover(
     Take a restored log up again, and return the report of what was lost and done.
 
     Raises:
-        NotRecoverable: The chain is broken, the heads are another log's or not to be trusted, or a file is unclaimed.
+        NotRecoverable: The chain is broken, the heads are another log's or not to be trusted, a file is unclaimed, or a
+            tenant that had moved was written in two partitions since the restore.
         BadDefinition: The key to sign the new heads with is missing.
         HeadsUnreadable: The folder holds no heads.
     """
@@ -129,6 +135,9 @@ async def recover(
     work.report["lost"] = lost_of(signed.heads, ends, faults)
     say("the log is verified")
     failpoint("recover.verified")
+    work.kept = await _keep_to_moves(log)
+    work.report["tenants"] = [one.document() for one in work.kept]
+    failpoint("recover.moves")
     work.report["steps"] = {name: await step(work) for name, step in steps.items()}
     failpoint("recover.steps")
     work.report["followers"] = await set_back(work, await _common(work))
@@ -184,6 +193,19 @@ async def _verify(
             f"partition {bad.partition}, position {bad.position}: {bad.reason}; restore a copy whose chain holds"
         )
     return faults
+
+
+async def _keep_to_moves(log: PostgresLog) -> Sequence[MovesKept]:
+    """Put up again what servers have lost of tenants' moves, before anybody asks where a tenant lives."""
+    moves = LostMoves(log, actor=_who(), reason="lost in a restore, and put up again")
+    kept = await moves.put_up_again()
+    if refused := refusals(kept):
+        raise NotRecoverable("; ".join(refused))
+    return kept
+
+
+def _who() -> str:
+    return f"{getuser()}@{gethostname()}"
 
 
 def lost_of(
@@ -267,6 +289,9 @@ async def set_back(work: Recovery, common: Mapping[int, Commit | None]) -> dict[
                 done["rebuilt"].append(f"{consumer} generation {generation} in partition {partition}")
         for partition in sorted(lost_partitions):
             await _forget(work, connection, partition, common[partition], done["forgotten"])
+        for kept in work.kept:
+            for left in kept.torn:
+                await _forget_taken_along(work, connection, kept, common[left], done["forgotten"])
     return done
 
 
@@ -280,18 +305,53 @@ async def _forget(
         statement = load_sql("event_store", f"sql/queries/forget_lost_{table}.sql", namespace=namespace)
         if rows := await connection.fetch(statement, partition, last):
             forgotten[table] = forgotten.get(table, 0) + len(rows)
-    since = common.recorded_at if common else datetime.fromtimestamp(0, UTC)
-    timers = await connection.fetch(
-        load_sql("event_store", "sql/queries/timers_since.sql", namespace=namespace), partition, since
-    )
-    known = await work.log.known_events(partition, [row["causation_id"] for row in timers])
+    await _forget_timers(work, connection, partition, _end_of(common), [partition], forgotten)
+
+
+async def _forget_taken_along(
+    work: Recovery, connection: Any, kept: MovesKept, common: Commit | None, forgotten: dict[str, int]
+) -> None:
+    """
+    Forget timers that lost events had set, and that went along with their tenant to where it lives.
+
+    Where events since then may be archived already, timers stay: which events had set them is not known then.
+    """
+    since, lived = _end_of(common), [stay.partition for stay in await work.log.residences_of(kept.tenant)]
+    for partition in lived:
+        if end := await work.log.archived_to(partition):
+            commit = await work.log.commit_of(partition, end)
+            if commit is None or commit.recorded_at >= since:
+                return
+    for partition in (kept.partition, -1 - kept.partition):  # on their way they stand below zero
+        await _forget_timers(work, connection, partition, since, lived, forgotten, tenant=kept.tenant)
+
+
+async def _forget_timers(
+    work: Recovery,
+    connection: Any,
+    partition: int,
+    since: datetime,
+    known_in: Sequence[int],
+    forgotten: dict[str, int],
+    *,
+    tenant: str | None = None,
+) -> None:
+    """Forget a partition's timers of which no event of some partitions is the cause; all of them, or one tenant's."""
+    sql = partial(load_sql, "event_store", namespace=work.settings.namespace)
+    rows = await connection.fetch(sql("sql/queries/timers_since.sql"), partition, since)
+    timers = [row for row in rows if tenant in (None, row["tenant"])]
+    known: set[str] = set()
+    for one in known_in:
+        known |= await work.log.known_events(one, [row["causation_id"] for row in timers])
     for row in timers:
         if row["causation_id"] not in known:
-            await connection.execute(
-                load_sql("event_store", "sql/queries/forget_timer.sql", namespace=namespace),
-                partition, row["workflow"], row["tenant"], row["key"],
-            )  # fmt: skip
+            place = partition, row["workflow"], row["tenant"], row["key"]
+            await connection.execute(sql("sql/queries/forget_timer.sql"), *place)
             forgotten["timers"] = forgotten.get("timers", 0) + 1
+
+
+def _end_of(common: Commit | None) -> datetime:
+    return common.recorded_at if common else datetime.fromtimestamp(0, UTC)
 
 
 async def open_epoch(work: Recovery, reason: str | None) -> int:
@@ -306,7 +366,7 @@ async def open_epoch(work: Recovery, reason: str | None) -> int:
         epoch: int = max(*epochs, work.heads.epoch) + 1
         report = orjson.dumps(work.report, default=str).decode()
         for connection in connections:
-            await connection.execute(statement, epoch, f"{getuser()}@{gethostname()}", reason, report, None)
+            await connection.execute(statement, epoch, _who(), reason, report, None)
     finally:
         for connection in connections:
             await connection.close()

@@ -7,10 +7,8 @@ up its own group alone, one that was deleted is made again, and a message that w
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -24,9 +22,9 @@ from event_store.checkpoints import Checkpoint, Checkpoints, Fenced
 from event_store.cloud_events import CloudEvents
 from event_store.consumer import mark_within, recorded_at_of
 from event_store.feed import PAGE_EVENTS_MAX, LogFeed, until
-from event_store.feed_messages import encode_message, messages_of
-from event_store.integrity import StoredTag
-from event_store.log import EventLog, Page
+from event_store.log import Page
+from event_store.pace import PAGE_SECONDS
+from event_store.relayed_pages import RelayedLog, RelayedPages
 from event_store.wake import HeadWatch
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
@@ -44,17 +42,11 @@ CLOUD_EVENTS_PER_SECOND_MAX = 1_000
 """Of one partition: other programs must not take the processor from our own read side."""
 CLOUD_EVENTS_PAGE_MAX = 500
 """So that what is sent slowly is also noted as sent: one that is killed again and again would never come further."""
+CLOUD_EVENTS_PAGE_SECONDS = 0.05
+"""How long other programs' events are gathered while there are many; a lone one is sent at once."""
 
 RELAYED = Counter("everfold_relayed_events_total", "Events confirmed by the broker", ["group"])
 RETURNED = Counter("everfold_relay_returned_total", "Messages that found no queue", ["group"])
-
-
-class RelayedLog(EventLog, Protocol):
-    """What a relay needs of the log: events as they are stored, and their tags, which hashes cover."""
-
-    async def read_tags(self, partition: int, first: int, last: int) -> Sequence[StoredTag]:
-        """Return the tags of a range's events, in order of position and tag."""
-        ...
 
 
 class Publisher:
@@ -116,14 +108,20 @@ class GroupRelay:
         group: str,
         partition: int,
         *,
+        pages: RelayedPages | None = None,
         page_events_max: int = PAGE_EVENTS_MAX,
+        page_seconds: float = PAGE_SECONDS,
     ) -> None:
+        """Make a relay; `pages` is what it shares with those of other groups of the same partition."""
         self.group, self.partition = group, partition
         self.checkpoint = Checkpoint("relay", group, partition)
         self._publisher = publisher
         self._log = event_log
         self._checkpoints = checkpoints
-        self._feed = LogFeed(event_log, partition, watch, events_max=page_events_max)
+        self._pages = pages or RelayedPages(event_log)
+        self._feed = LogFeed(
+            self._pages, partition, watch, events_max=page_events_max, page_seconds=page_seconds
+        )
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._silent = 0
@@ -176,8 +174,9 @@ class GroupRelay:
             failpoint("relay.before_publish")
             await self.publish(page)
             failpoint("relay.after_confirm")
-        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
-            await self._checkpoints.advance(connection, self.checkpoint, page.end, recorded_at_of(page))
+        await self._checkpoints.advance(
+            self._checkpoints.pool, self.checkpoint, page.end, recorded_at_of(page)
+        )
         self.checkpoint.mark = page.end
         RELAYED.labels(self.group).inc(len(page.events))
 
@@ -188,12 +187,8 @@ class GroupRelay:
         Raises:
             DeliveryError: The queue is full, or is gone and cannot be made.
         """
-        first, last = page.after.position + 1, page.end.position
-        tags = defaultdict[int, list[str]](list)
-        for stored in await self._log.read_tags(self.partition, first, last):
-            tags[stored.position].append(stored.tag)
+        bodies = await self._pages.messages(page)
         await self.channel()
-        bodies = [encode_message(part, tags) for part in messages_of(page)]
         # They go out one after the other, since the channel has one lock, and are confirmed side by side.
         outcomes = await asyncio.gather(*(self._publish(body) for body in bodies), return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -211,11 +206,10 @@ class GroupRelay:
         """Go on from the log's present end: consumers read from the log what they lack, and notice for themselves."""
         head = await self._log.head(self.partition)
         log.warning("the log has lost commits", group=self.group, partition=self.partition)
-        async with self._checkpoints.pool.acquire() as connection, connection.transaction():
-            to = head.mark if head else BEGINNING
-            await self._checkpoints.advance(
-                connection, self.checkpoint, to, head.recorded_at if head else None
-            )
+        to = head.mark if head else BEGINNING
+        await self._checkpoints.advance(
+            self._checkpoints.pool, self.checkpoint, to, head.recorded_at if head else None
+        )
 
     async def _publish(self, body: bytes) -> None:
         channel = await self.channel()
@@ -284,6 +278,7 @@ class CloudEventsRelay(GroupRelay):
             CLOUD_EVENTS,
             partition,
             page_events_max=CLOUD_EVENTS_PAGE_MAX,
+            page_seconds=CLOUD_EVENTS_PAGE_SECONDS,
         )
         self._messages = messages
         self._exchange: tuple[AbstractChannel, AbstractExchange] | None = None

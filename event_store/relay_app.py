@@ -13,6 +13,7 @@ from event_store.housekeeping import keep_house
 from event_store.leases import LeasedWork, Leases, process_identity
 from event_store.opening import open_log
 from event_store.relay import GROUPS, CloudEventsRelay, GroupRelay, Publisher, relay_partition
+from event_store.relayed_pages import RelayedPages
 from event_store.servers import LogRoles
 from event_store.standing import Standing
 from event_store.startup import check_start
@@ -51,8 +52,10 @@ async def run_relay(settings: Settings, stop: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keep_house(log, partition, keys_kept=keys_kept))
                 if settings.uses_broker:
+                    pages = RelayedPages(log)
                     relays = [
-                        GroupRelay(publisher, log, checkpoints, watch, group, partition) for group in GROUPS
+                        GroupRelay(publisher, log, checkpoints, watch, group, partition, pages=pages)
+                        for group in GROUPS
                     ]
                     outside = CloudEventsRelay(publisher, log, checkpoints, watch, partition, messages)
                     tasks.create_task(relay_partition([*relays, outside]))

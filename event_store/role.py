@@ -7,14 +7,14 @@ Puts together what a consuming process runs: leases, feeds, groups. Projectors a
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from event_store.checkpoints import Checkpoints
-from event_store.consumer import Consumer, Member, TransactionalMember
+from event_store.checkpoints import Checkpoint, Checkpoints
+from event_store.consumer import Consumer, Member, TransactionalMember, pass_over
 from event_store.feed import PAGE_EVENTS_MAX, Feed, LogFeed
 from event_store.group import Members, PartitionGroup
 from event_store.lag import MEASURE_SECONDS, LagMeter
@@ -51,6 +51,10 @@ class FixedMembers:
     def of(self, partition: int) -> Sequence[Member]:
         """Return a member for each consumer."""
         return [TransactionalMember(consumer, self._checkpoints, partition) for consumer in self._consumers]
+
+    async def pass_over(self, idle: Sequence[Member], page: Page) -> Collection[Checkpoint]:
+        """Move checkpoints in one statement."""
+        return await pass_over(self._checkpoints, idle, page)
 
     async def epoch_changed(self, member: Member) -> str:
         """Say what people must do: nothing is done again by itself, the member stands still."""

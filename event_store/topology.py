@@ -12,6 +12,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aio_pika.exceptions import ChannelPreconditionFailed
 
+from infra.waiting import apart
+
 HEARTBEAT_SECONDS = 5
 """The client takes a connection for dead after three of these, and the broker after two."""
 CONNECT_SECONDS_MAX = 5.0
@@ -55,9 +57,18 @@ async def declare_queue(connection: AbstractConnection, namespace: str, group: s
     """
     Make the queue of a group's partition, and where its dead letters go.
 
+    The client may lose a cancellation that comes while a channel is closed, and a relay or a consumer that was to end
+    would go on; so it is kept from the client.
+
     Raises:
         TimeoutError: The broker does not answer: opening a channel has no bound of its own.
     """
+    await apart(_declare_in_time(connection, namespace, group, partition))
+
+
+async def _declare_in_time(
+    connection: AbstractConnection, namespace: str, group: str, partition: int
+) -> None:
     async with asyncio.timeout(DECLARE_SECONDS_MAX):
         await _declare_queue(connection, namespace, group, partition)
 

@@ -94,10 +94,18 @@ class HeadWatch:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def heard(self, partition: int) -> int:
+        """Return how far a partition is said to have grown; 0 where nothing was said."""
+        return self._positions[partition]
+
+    def disbelieve(self, partition: int, position: int) -> None:
+        """Take note that the log does not reach so far, whatever was said: it may have lost its end since."""
+        if self._positions[partition] == position:
+            self._positions[partition] = 0
+
     async def wait_beyond(self, partition: int, position: int, seconds: float) -> None:
         """Wait until a partition is said to have grown beyond a position, or the time is over."""
         if self._positions[partition] > position:
-            self._positions[partition] = 0
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiting[partition].add(waiter)

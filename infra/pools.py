@@ -20,6 +20,8 @@ COMMAND_SECONDS_MAX = 60.0
 IDLE_SECONDS_MAX = 300.0
 STATEMENTS_A_CONNECTION_MAX = 50_000
 """After so many a connection is made anew, so that what a session gathers in the server stays bounded."""
+STATEMENT_CHARACTERS_MAX = 64 * 1024
+"""A longer statement is prepared each time; those that write for several projections at once are of some thousands."""
 
 
 async def open_pool(
@@ -46,6 +48,7 @@ async def open_pool(
             min_size=size_min,
             max_size=size_max,
             max_queries=STATEMENTS_A_CONNECTION_MAX,
+            max_cacheable_statement_size=STATEMENT_CHARACTERS_MAX,
             loop=asyncio.get_running_loop(),
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,

@@ -5,9 +5,14 @@ Waiting for whichever comes first, and work that is taken up again and again unt
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from infra.telemetry import log
+
+T = TypeVar("T")
+
+_going_on: set[asyncio.Task[Any]] = set()
+"""Held here, since the event loop does not hold what it runs."""
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
@@ -19,6 +24,19 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Wait for work that a cancellation of the caller does not reach: it goes on to its end, which nobody waits for.
+
+    For clients that lose a cancellation, or break more over it than the call: the caller's own is never lost. The
+    work must have an end in itself.
+    """
+    task = asyncio.create_task(work)
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    return await asyncio.shield(task)
 
 
 async def keep_at(

@@ -17,9 +17,10 @@ from infra.failpoints import failpoint
 from projectors.decoding import Decoder
 from projectors.folding import Folding, Place
 from projectors.live import EVENTS_AT_ONCE
+from projectors.page_statement import TableChanges
 from projectors.projection import Projection, Row
 from projectors.tables import Table
-from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, changes_of
+from projectors.writing import ROW_ERRORS, RowsRefused, Writer, changes_of
 from schemas.envelope import CommitMark
 
 CHANGES_MAX = 20_000

@@ -18,9 +18,10 @@ from event_store.log import Page
 from projectors import shares
 from projectors.decoding import Decoded
 from projectors.folding import Folding, Parked, Place
+from projectors.page_statement import TableChanges
 from projectors.shares import Asked, Folded, Whose
 from projectors.tables import Table, Written
-from projectors.writing import RowsRefused, TableChanges
+from projectors.writing import RowsRefused
 
 SPLIT_EVENTS_MIN = 500
 """A page of fewer events is folded by whoever leads: telling workers of it would take longer."""

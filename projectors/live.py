@@ -20,9 +20,11 @@ from infra.telemetry import Counter, log, span
 from projectors.decoding import Decoded, Decoder
 from projectors.fold_workers import SPLIT_EVENTS_MIN, FoldWorkers, SplitFold
 from projectors.folding import Folding, Place
+from projectors.joint_writes import JointWrites, Seat
+from projectors.page_statement import Share, TableChanges
 from projectors.projection import Projection, Row
 from projectors.shares import Whose
-from projectors.writing import ROW_ERRORS, RowsRefused, TableChanges, Writer, changes_of
+from projectors.writing import ROW_ERRORS, RowsRefused, Writer, changes_of
 from schemas.envelope import CommitMark
 from schemas.moves import Arrival
 
@@ -63,7 +65,9 @@ class LiveMember(Member):
         applied: Callable[[Applied], None] = lambda _applied: None,
         rows_max: int = ROWS_REMEMBERED_MAX,
         workers: FoldWorkers | None = None,
+        joint: JointWrites | None = None,
     ) -> None:
+        """Make a member; at `joint` it meets others to write what small pages mean."""
         self.projection = projection
         self.life = era
         self.checkpoint = Checkpoint("projection", projection.name, partition, generation)
@@ -72,6 +76,7 @@ class LiveMember(Member):
         self._writer = writer
         self._applied = applied
         self._rows_max = rows_max
+        self._joint = joint
         self._folding = Folding(projection)
         self._split: SplitFold | None = None
         if workers is not None:
@@ -129,6 +134,16 @@ class LiveMember(Member):
         self._is_standing_known = False
 
     async def _apply(self, page: Page, events: Sequence[Decoded], arrival: Arrival | None) -> None:
+        """Fold and commit, a small page together with others who take it."""
+        if self._joint is None or arrival is not None or len(events) > EVENTS_AT_ONCE:
+            await self._fold_and_commit(page, events, arrival, None)
+        else:
+            with self._joint.seat(page.end, recorded_at_of(page)) as seat:
+                await self._fold_and_commit(page, events, None, seat)
+
+    async def _fold_and_commit(
+        self, page: Page, events: Sequence[Decoded], arrival: Arrival | None, seat: Seat | None
+    ) -> None:
         """Fold and commit; rows that the database refuses are parked at a second attempt."""
         bad: dict[Place, str] = {}
         while True:
@@ -137,7 +152,7 @@ class LiveMember(Member):
                 if arrival is not None:
                     self._folding.tenants.setdefault(arrival.tenant, arrival.position)
                 try:
-                    await self._commit(page, changes)
+                    await self._commit(page, changes, seat)
                 except ROW_ERRORS as error:
                     raise await self._writer.refused_rows(changes) from error
             except RowsRefused as error:
@@ -146,6 +161,7 @@ class LiveMember(Member):
                     raise
                 log.warning("rows refused", projection=self.projection.name, rows=len(error.rows))
                 bad |= error.rows
+                seat = None
             else:
                 return
 
@@ -195,11 +211,15 @@ class LiveMember(Member):
             self.forget()
             raise
 
-    async def _commit(self, page: Page, changes: Mapping[str, TableChanges]) -> None:
+    async def _commit(self, page: Page, changes: Mapping[str, TableChanges], seat: Seat | None) -> None:
         folding, before = self._folding, self.checkpoint.mark
         try:
             failpoint("projector.before_commit")
-            await self._writer.write(folding, changes, self.checkpoint, page.end, recorded_at_of(page))
+            share = Share([self.checkpoint], self._writer.tables, changes, folding.tenants)
+            if seat is not None and not folding.parking and await seat.write(share):
+                self.checkpoint.mark = page.end
+            else:
+                await self._writer.write(folding, changes, self.checkpoint, page.end, recorded_at_of(page))
             failpoint("projector.after_commit")
         except BaseException:
             self.forget()

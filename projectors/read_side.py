@@ -83,6 +83,6 @@ async def open_read_side(
             sealed(log, sealer, registry),
             pool,
             Generations(pool, settings.namespace),
-            Checkpoints(pool, settings.namespace),
+            Checkpoints(pool, settings.namespace, log.residences_of),
             role,
         )

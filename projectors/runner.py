@@ -6,18 +6,20 @@ new one starts at its own checkpoint, catches up by itself, and joins the others
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
-from event_store.checkpoints import Checkpoints
-from event_store.consumer import Member
+from event_store.checkpoints import Checkpoint, Checkpoints
+from event_store.consumer import Member, recorded_at_of
 from event_store.failures import NO_REPLY
+from event_store.log import Page
 from event_store.wake import Listener
 from infra.telemetry import log
 from projectors.binaries import group_of, is_folded_by
 from projectors.decoding import Decoder
 from projectors.fold_workers import FoldWorkers
 from projectors.generations import Generations, Live
+from projectors.joint_writes import JointWrites
 from projectors.live import Applied, LiveMember
 from projectors.projection import Projection, Row
 from projectors.tables import read_tables
@@ -55,6 +57,7 @@ class LiveProjections:
         self._live: dict[str, Live] = {}
         self._writers: dict[tuple[str, int], Writer] = {}
         self._decoders: dict[int, Decoder] = {}
+        self._joint: dict[int, JointWrites] = {}
         self._look = asyncio.Event()
 
     @property
@@ -73,13 +76,21 @@ class LiveProjections:
             decoder = self._decoders[partition] = Decoder(
                 self._registry, [kind() for kind in self._kinds.values()]
             )
+            self._joint[partition] = JointWrites(self._checkpoints)
         return [
             LiveMember(
                 self._kinds[name](), live.generation, partition, decoder, self._checkpoints,
                 self._writers[name, live.generation], era=live.era, applied=self._applied, workers=self._workers,
+                joint=self._joint[partition],
             )
             for name, live in self._live.items()
         ]  # fmt: skip
+
+    async def pass_over(self, idle: Sequence[Member], page: Page) -> Collection[Checkpoint]:
+        """Move checkpoints together with what the page means to the other projections."""
+        joint = self._joint[page.partition]
+        checkpoints = [member.checkpoint for member in idle]
+        return await joint.pass_over(checkpoints, page.end, recorded_at_of(page))
 
     async def epoch_changed(self, member: Member) -> str:
         """Have the projection built anew: what it rests on is not in the log any more."""

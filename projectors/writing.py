@@ -5,33 +5,24 @@ As a rule that is one statement for one round trip: all its parts are one transa
 where it was believed to be undoes them all. Large or unusual writes take a transaction of several statements.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
 from event_store.checkpoints import FENCED_SQLSTATE, Checkpoint, Checkpoints, Connection
-from event_store.waits import tag_of
 from infra.sql import load_sql
 from projectors.folding import Folding, Parked, Place, describe
 from projectors.generations import as_builder
+from projectors.page_statement import PageStatements, Share, TableChanges
 from projectors.tables import Table, UnwritableValue, Written
 from schemas.envelope import CommitMark
 from schemas.errors import ServiceError
 
 ROWS_PER_STATEMENT_MAX = 10_000
-ADVANCE_ARGUMENTS = 10
-
-
-class TableChanges(NamedTuple):
-    """What has become of one table's rows."""
-
-    written: Sequence[Written]
-    deleted: Sequence[Place]
 
 
 @dataclass(eq=False)
@@ -77,7 +68,7 @@ class Writer:
         self._generation = generation
         self._checkpoints = checkpoints
         self._sql = partial(load_sql, "projectors", namespace=checkpoints.namespace)
-        self._statement = self._one_statement()
+        self._statements = PageStatements(checkpoints.namespace)
 
     async def write(
         self,
@@ -96,14 +87,9 @@ class Writer:
         rows = sum(len(change.written) + len(change.deleted) for change in changes.values())
         try:
             if rows <= ROWS_PER_STATEMENT_MAX and not folding.parking:
-                arguments = self._checkpoints.advance_arguments(checkpoint, to, recorded_at)
-                await self._checkpoints.pool.execute(
-                    self._statement,
-                    *arguments,
-                    list(folding.tenants),
-                    list(folding.tenants.values()),
-                    *self._row_arguments(changes),
-                )
+                share = Share([checkpoint], self.tables, changes, folding.tenants)
+                statement, arguments = self._statements.of([share], to, recorded_at)
+                await self._checkpoints.pool.execute(statement, *arguments)
             else:
                 async with self._checkpoints.pool.acquire() as connection, connection.transaction():
                     await self._checkpoints.advance(connection, checkpoint, to, recorded_at)
@@ -230,33 +216,6 @@ class Writer:
             else:
                 skipped.add((row["position"], place))
         return parked, skipped
-
-    def _one_statement(self) -> str:
-        namespace = self._checkpoints.namespace
-        advance = ", ".join(f"${number}" for number in range(1, ADVANCE_ARGUMENTS + 1))
-        parts = [f"moved AS (SELECT {namespace}.advance_checkpoint_v1({advance}) AS position)"]
-        number = ADVANCE_ARGUMENTS + 1
-        parts.append(
-            f"tenants AS (INSERT INTO {namespace}.applied_by_tenant AS a "
-            f"(tenant, projection, generation, partition, position) SELECT t.tenant, $2, $3, $4, t.position "
-            f"FROM unnest(${number}::text[], ${number + 1}::bigint[]) "
-            "AS t (tenant, position) ON CONFLICT ON CONSTRAINT applied_by_tenant_key "
-            "DO UPDATE SET partition = excluded.partition, position = CASE WHEN a.partition = excluded.partition "
-            "THEN greatest(a.position, excluded.position) ELSE excluded.position END)"
-        )
-        number += 2
-        for index, table in enumerate(self.tables.values()):
-            parts.append(f"written{index} AS ({table.upsert(number)})")
-            number += len(table.columns)
-            parts.append(f"deleted{index} AS ({table.delete(number)})")
-            number += 1 + len(table.key)
-        tag = tag_of(self._projection, self._generation)
-        return f"{tag} WITH {', '.join(parts)} SELECT position FROM moved"
-
-    def _row_arguments(self, changes: Mapping[str, TableChanges]) -> Iterable[Any]:
-        for name, table in self.tables.items():
-            yield from table.row_arguments(changes[name].written)
-            yield from table.key_arguments(changes[name].deleted)
 
 
 ROW_ERRORS = (

@@ -74,6 +74,8 @@ class Snapshot:
     generations: dict[str, int] = field(default_factory=dict)
     applied: dict[Place, Applied] = field(default_factory=dict)
     era: str = ""
+    versions: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Of the projections as they are live, by name and generation."""
 
 
 class ReadSide:
@@ -178,6 +180,10 @@ class ReadSide:
             return tuple((name, known[name]) for name in projections)
         except KeyError:
             return None
+
+    def version(self, projection: str, generation: int) -> int:
+        """Return the version of a projection that a live generation was folded by; 0: it is not known to be live."""
+        return self._now.versions.get((projection, generation), 0)
 
     def floor(self, projection: str, generation: int, partition: int) -> int:
         """Return the position that every answer must reflect, whoever gives it."""
@@ -301,6 +307,7 @@ class ReadSide:
                 if row["partition"] is not None
             },
             rows[0]["era"] if rows else "",
+            {(row["name"], row["generation"]): row["version"] for row in rows},
         )
         if time.monotonic() >= self._floor_due:
             self._floor, self._next_floor = self._next_floor, self._now

@@ -217,19 +217,33 @@ class PageReader:
         cache.put_page(key, encode_page(answer), seconds=self.query.cache_seconds)
 
     def _statement(self, question: Question, generations: Generations) -> Statement:
-        key = (generations, question.given, question.sort, bool(question.after))
+        walk = self._walk(question, generations)
+        key = (generations, question.given, question.sort, bool(question.after), walk)
         statement = self._statements.get(key)
         if statement is None:
             namespace = self._tables.namespace
             if issubclass(self.query, ListQuery):
                 sort = question.sort or next(iter(self.query.sorts))
                 statement = list_statement(
-                    namespace, self.query, generations, question.given, sort, bool(question.after)
+                    namespace,
+                    self.query,
+                    generations,
+                    question.given,
+                    sort,
+                    bool(question.after),
+                    walk=walk,
                 )
             else:
                 statement = computed_statement(namespace, self.query.source, generations)
             self._statements[key] = statement
         return statement
+
+    def _walk(self, question: Question, generations: Generations) -> str | None:
+        if not issubclass(self.query, ListQuery) or not self.query.walks:
+            return None
+        name = self.query.projection.name
+        version = self._tables.side.version(name, dict(generations)[name])
+        return self.query.walk_of(question.given, question.sort or next(iter(self.query.sorts)), version)
 
     def _body(self, question: Question, rows: Rows) -> Body:
         if not issubclass(self.query, ListQuery):
@@ -278,5 +292,10 @@ def _signature(query: type[ListQuery] | type[ComputedQuery]) -> str:
     parts: list[Any] = [PAGE_FORMAT, query.name, query.route, query.source]
     if issubclass(query, ListQuery):
         parts += [dict(query.filters), {name: list(columns) for name, columns in query.sorts.items()}]
-        parts += [query.table, query.frame, query.each]
+        parts += [
+            query.table,
+            query.frame,
+            query.each,
+            {name: list(walk) for name, walk in query.walks.items()},
+        ]
     return blake2b(orjson.dumps(parts), digest_size=8).hexdigest()

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, create_model
 
@@ -121,6 +121,18 @@ class DocumentQuery(Query):
         return cls.stream.format(**path) if cls.stream else None
 
 
+class Walk(NamedTuple):
+    """A SELECT that reads a page of a list along another table's index, which has the filter and the page's order."""
+
+    sql: str
+    since: int
+    """The version of the projection whose tables have the index first."""
+    sorts: tuple[str, ...]
+    """The orders that it has."""
+    beside: tuple[str, ...] = ()
+    """The other filters that may be given: they hold for its result."""
+
+
 class ListQuery(Query):
     """
     Many documents, a page at a time: `{"items": […], "next": …}`.
@@ -133,6 +145,11 @@ class ListQuery(Query):
     Rows come from the projection's `table`, unless `sql` says otherwise: a SELECT (or the name of a `.sql` file
     beside the declaration) with the columns `doc` and those sorted by. It must ask for `:tenant` itself, and
     `{filters}` in it stands for the conditions; without that they hold for its result.
+
+    `walks` gives, by a filter, another SELECT (as `sql`, without `{filters}`) that pages are read from where it serves:
+    the filter is given, others only as it says, and the order is one of its own. It asks for the filter itself.
+    Elsewhere the filter's condition holds as ever: in other orders, in a live generation of a former version, of rows
+    by their keys.
 
     `each` names a repeated parameter whose values are looked up one by one and merged, so that each is read along
     its own index in the page's order; its filter compares with `each.value`.
@@ -147,6 +164,7 @@ class ListQuery(Query):
     filters: ClassVar[Mapping[str, str]] = {}
     sorts: ClassVar[Mapping[str, Sequence[str]]]
     sql: ClassVar[str] = ""
+    walks: ClassVar[Mapping[str, Walk]] = {}
     frame: ClassVar[str | None] = None
     parameters: ClassVar[type[Parameters]] = PageParameters
     page_parameters: ClassVar[type[PageParameters]]
@@ -160,10 +178,32 @@ class ListQuery(Query):
             raise cls.bad("a list needs an order: `sorts`")
         if unknown := set(cls.filters) - set(cls.parameters.model_fields) - set(cls.path_names):
             raise cls.bad(f"filters without a parameter: {', '.join(sorted(unknown))}")
+        if unknown := set(cls.walks) - set(cls.filters):
+            raise cls.bad(f"walks without a filter: {', '.join(sorted(unknown))}")
+        if unknown := {sort for walk in cls.walks.values() for sort in walk.sorts} - set(cls.sorts):
+            raise cls.bad(f"walks in orders that it does not have: {', '.join(sorted(unknown))}")
         cls.source = cls.load(cls.sql) if cls.sql else cls._table_sql()
-        if not re.search(r":tenant\b", cls.source):
-            raise cls.bad("its SQL must ask for tenant = :tenant")
+        cls.walks = {name: walk._replace(sql=cls.load(walk.sql)) for name, walk in cls.walks.items()}
+        for source in (cls.source, *(walk.sql for walk in cls.walks.values())):
+            if not re.search(r":tenant\b", source):
+                raise cls.bad("its SQL must ask for tenant = :tenant")
         cls.page_parameters = _with_page(cls)
+
+    @classmethod
+    def walk_of(cls, given: Sequence[str], sort: str, version: int) -> str | None:
+        """Return the filter given whose walk serves a page, of a generation of this version."""
+        filters = set(given) & set(cls.filters)
+        return next(
+            (
+                name
+                for name, walk in cls.walks.items()
+                if name in filters
+                and filters <= {name, *walk.beside}
+                and sort in walk.sorts
+                and version >= walk.since
+            ),
+            None,
+        )
 
     @classmethod
     def _table_sql(cls) -> str:

@@ -169,25 +169,26 @@ def list_statement(
     sort: str,
     after: bool,
     more: Sequence[str] = (),
+    walk: str | None = None,
 ) -> Statement:
     """
     Return the read of a page: columns `head`, `doc`, those sorted by, any `more`, and `frame`.
 
-    `given` names the filters that hold, `after` says whether the page follows another (`:after_0 …`). There is
-    always a row; `doc` is null in it where the page is empty.
+    `given` names the filters that hold, `walk` the one of them whose walk is taken, `after` says whether the page
+    follows another (`:after_0 …`). There is always a row; `doc` is null in it where the page is empty.
     """
     orders = orders_of(query, sort)
     columns = ", ".join(f"body.{name}" for name in dict.fromkeys([*(o.column for o in orders), *more]))
     order_by = ", ".join(f"body.{order.column}{' DESC' if order.falls else ''}" for order in orders)
-    conditions = [query.filters[name] for name in given if name in query.filters]
-    source = query.source
+    conditions = [query.filters[name] for name in given if name in query.filters and name != walk]
+    source = query.walks[walk].sql if walk else query.source
     if "{filters}" in source:
         source = source.replace(
             "{filters}", " AND ".join(f"({condition})" for condition in conditions) or "true"
         )
         conditions = []
     if after:
-        conditions.append(_beyond(orders))
+        conditions.append(_beyond(orders, as_row=walk is None))
     where = " AND ".join(f"({condition})" for condition in conditions) or "true"
     frame = "NULL::bytea"
     if query.frame:
@@ -225,13 +226,14 @@ def computed_statement(namespace: str, source: str, generations: tuple[tuple[str
     return positional(scoped(_with_schemas(statement, namespace, generations), namespace))
 
 
-def _beyond(orders: Sequence[Order]) -> str:
+def _beyond(orders: Sequence[Order], *, as_row: bool) -> str:
     """
     Return the condition that a row comes after the values `:after_0 …` in an order.
 
-    Where all columns go one way it is one comparison of rows, which an index serves from its exact place on.
+    Where all columns go one way it may be one comparison of rows, which an index serves from its exact place on. A
+    filter that bounds the first column, too, is then what PostgreSQL begins with: a walk has its bounds apart.
     """
-    if len({order.falls for order in orders}) == 1:
+    if as_row and len({order.falls for order in orders}) == 1:
         columns = ", ".join(f"body.{order.column}" for order in orders)
         values = ", ".join(f":after_{number}" for number in range(len(orders)))
         return f"({columns}) {'<' if orders[0].falls else '>'} ({values})"

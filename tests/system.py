@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from pydantic import SecretStr
 
+from client.http import Client
 from infra.settings import Settings
-from infra.system import RunningSystem
+from infra.system import DEMO_TENANT, RunningSystem
 from tests.tools import run_tool
 
 TOOL_SECONDS_MAX = 120
+ANSWER_SECONDS_MAX = 60.0
 
 
 def settings_for(folder: Path, *, broker_url: str = "log", **more: Any) -> Settings:
@@ -27,6 +30,23 @@ def settings_for(folder: Path, *, broker_url: str = "log", **more: Any) -> Setti
         command_port=0,
         query_port=0,
         **more,
+    )
+
+
+def client_of(system: RunningSystem, tenant: str = DEMO_TENANT) -> Client:
+    """Return a tenant's client of both APIs."""
+    return Client(
+        command_url=system.command_url, query_url=system.query_url, token=system.token(tenant=tenant)
+    )
+
+
+def http_of(url: str, token: str) -> httpx2.AsyncClient:
+    """Return a client for tests of single answers: it shows every one, whatever it says, and tries nothing again."""
+    return httpx2.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        timeout=ANSWER_SECONDS_MAX,
+        trust_env=False,
     )
 
 

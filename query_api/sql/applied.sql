@@ -5,7 +5,7 @@
 -- Returns  one row per projection and partition; partition null where it has none of them yet
 -- Caller   query_api/applied.py
 
-SELECT p.name, p.generation, c.partition, c.position, c.revision, encode(substr(c.commit_hash, 1, 4), 'hex') AS hash_prefix,
+SELECT p.name, p.generation, p.version, c.partition, c.position, c.revision, encode(substr(c.commit_hash, 1, 4), 'hex') AS hash_prefix,
     {namespace}.era_v1() AS era
 FROM {namespace}.projections AS p
 LEFT JOIN {namespace}.checkpoints AS c

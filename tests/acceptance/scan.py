@@ -1,4 +1,4 @@
-"""Looks for a text in everything that a system keeps: every table of its database, every key in Redis, its logs."""
+"""Looks for a text in everything that a system keeps: every table of its databases, every key in Redis, its logs."""
 
 from pathlib import Path
 
@@ -12,22 +12,25 @@ SCANNED_TOGETHER = 1_000
 
 async def places_of(settings: Settings, text: str) -> set[str]:
     """Return where a text can be read: tables by name, Redis keys by their first parts, files."""
+    found: set[str] = set()
+    for url in {*settings.store_urls.values(), settings.read_url_or_store}:
+        found |= await _tables_with(url, settings.namespace, text)
     return {
-        *await _tables_with(settings, text),
+        *found,
         *await _keys_with(settings, text),
         *_files_with(settings.data_dir / "logs", text),
     }
 
 
-async def _tables_with(settings: Settings, text: str) -> set[str]:
+async def _tables_with(url: str, namespace: str, text: str) -> set[str]:
     """Look at every row of every table as text, in which bytes stand as hex."""
     found = set()
-    connection = await asyncpg.connect(next(iter(settings.store_urls.values())))
+    connection = await asyncpg.connect(url)
     try:
         tables = await connection.fetch(
             "SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
             "WHERE c.relkind = 'r' AND n.nspname LIKE $1",
-            f"{settings.namespace}%",
+            f"{namespace}%",
         )
         for schema, table in tables:
             if await connection.fetchval(
@@ -36,7 +39,7 @@ async def _tables_with(settings: Settings, text: str) -> set[str]:
                 text,
                 text.encode().hex(),
             ):
-                found.add(f"{schema.removeprefix(settings.namespace)}.{table}")
+                found.add(f"{schema.removeprefix(namespace)}.{table}")
     finally:
         await connection.close()
     return found

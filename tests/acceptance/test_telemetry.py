@@ -14,9 +14,8 @@ import pytest_asyncio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from infra.system import RunningSystem
-from tests.load import Connection
 from tests.queues import tidy_system
-from tests.system import settings_for
+from tests.system import http_of, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -77,15 +76,12 @@ async def told(collector: Collector, broker_url: str, services_folder: Path) -> 
 
 
 async def send(system: RunningSystem, account: str) -> None:
-    """Open an account under the trace, and read it back."""
-    commands = Connection("127.0.0.1", system.ports["command-api"], system.token())
-    queries = Connection("127.0.0.1", system.ports["query-api"], system.token())
-    opened = await commands.request(
-        "POST", f"/v1/accounts/{account}/open", b'{"owner":"Ada"}', {"traceparent": TRACEPARENT}
-    )
-    assert opened.status == 200, opened.body
-    commands.close()
-    queries.close()
+    """Open an account under the trace."""
+    async with http_of(system.command_url, system.token()) as commands:
+        opened = await commands.post(
+            f"/v1/accounts/{account}/open", json={"owner": "Ada"}, headers={"traceparent": TRACEPARENT}
+        )
+    assert opened.status_code == 200, opened.text
 
 
 async def test_one_requests_trace_is_seen_in_every_role(told: RunningSystem, collector: Collector) -> None:
@@ -99,23 +95,21 @@ async def test_one_requests_trace_is_seen_in_every_role(told: RunningSystem, col
 
 async def test_every_role_answers_probes_and_shows_its_metrics(told: RunningSystem) -> None:
     await send(told, "A2")
-    for role, port in told.ports.items():
-        connection = Connection("127.0.0.1", port, told.token())
-        assert (await connection.request("GET", "/livez")).status == 200, role
-        assert (await connection.request("GET", "/readyz")).status == 200, role
-        metrics = await connection.request("GET", "/metrics")
-        assert metrics.status == 200, role
-        assert b"everfold_" in metrics.body, role
-        connection.close()
+    for role in told.ports:
+        async with http_of(told.url_of(role), told.token()) as http:
+            assert (await http.get("/livez")).status_code == 200, role
+            assert (await http.get("/readyz")).status_code == 200, role
+            metrics = await http.get("/metrics")
+        assert metrics.status_code == 200, role
+        assert "everfold_" in metrics.text, role
 
 
 async def test_an_errors_log_line_and_document_name_its_trace(told: RunningSystem) -> None:
-    connection = Connection("127.0.0.1", told.ports["command-api"], told.token())
-    answer = await connection.request(
-        "POST", "/v1/accounts/nobody/withdraw", b'{"cents":1}', {"traceparent": TRACEPARENT}
-    )
-    connection.close()
-    assert answer.status == 404
+    async with http_of(told.command_url, told.token()) as commands:
+        answer = await commands.post(
+            "/v1/accounts/nobody/withdraw", json={"cents": 1}, headers={"traceparent": TRACEPARENT}
+        )
+    assert answer.status_code == 404
     assert answer.json()["trace_id"] == TRACE
 
 

@@ -4,8 +4,10 @@ How fast commands are carried out over HTTP, durable, with every role running, b
     python -m tests.bench.commands [--rounds 3] [--seconds 3] [--connections 32] [--commands 50000] [--broker log]
 
 One by one: runs of the bare route and of ours take turns on the same server settings, and the median of the rounds'
-ratios is told. In batches: `POST /v1/commands` with 500 `stock.receive` each over a few connections, then the time
-until the read side has caught up. Afterwards what was acknowledged must be in the log, each key once.
+ratios is told; `tests.bench.wire` asks both over plain sockets, because the typed client would take from both what it
+costs and bring them closer together than they are. In batches: `POST /v1/commands` with 500 `stock.receive` each over
+a few connections, then the time until the read side has caught up. Afterwards what was acknowledged must be in the
+log, each key once.
 """
 
 import argparse

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import orjson
 from pydantic import SecretStr
 
 from infra.embedded.folders import ephemeral_folder, server_folder
@@ -33,11 +32,10 @@ from infra.embedded.ports import free_port
 from infra.embedded.postgres import PostgresServer
 from infra.embedded.rabbitmq import LOCAL_URL
 from infra.embedded.server import running
-from infra.roles import COMMAND_API
 from infra.system import DEMO_TENANT, RunningSystem, running_system
 from infra.telemetry import start_telemetry
 from tests.bench.commands import BODY, ITEMS, register
-from tests.load import Connection
+from tests.load import Ledger, Request, load_client
 from tests.queues import delete_queues
 from tests.system import caught_up, settings_for, tool
 
@@ -160,26 +158,19 @@ class Pipeline:
     async def _send(self, seconds: float, name: str) -> None:
         """Send commands at fixed times over some connections; a late answer does not keep the next one back."""
         rate, count = self._options.rate, int(seconds * self._options.rate)
-        free: asyncio.Queue[Connection] = asyncio.Queue()
-        for _ in range(CONNECTIONS):
-            free.put_nowait(Connection("127.0.0.1", self._system.ports[COMMAND_API], self._system.token()))
-        body, began = orjson.dumps(BODY), time.monotonic()
-
-        async def one(number: int) -> None:
-            connection = await free.get()
-            path = f"/v1/stock/S1/I{number % ITEMS}/receive"
-            answer = await connection.request("POST", path, body, {"Idempotency-Key": f"{name}-{number}"})
-            assert answer.status == 200, answer.body
-            self.found.acknowledged += 1
-            free.put_nowait(connection)
-
-        async with asyncio.TaskGroup() as tasks:
+        url, token, ledger = self._system.command_url, self._system.token(), Ledger()
+        async with (
+            load_client(url, token, clients=CONNECTIONS, give_up_after_seconds=REACH_SECONDS_MAX) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            began = time.monotonic()
             for number in range(count):
                 await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-                tasks.create_task(one(number))
+                request = Request(f"/v1/stock/S1/I{number % ITEMS}/receive", BODY, f"{name}-{number}")
+                tasks.create_task(ledger.carry_out(client, request))
+        assert not ledger.rejected, ledger.rejected
+        self.found.acknowledged += len(ledger.acknowledged)
         self.found.sent += count
-        while not free.empty():
-            free.get_nowait().close()
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator["asyncpg.Connection[Any]"]:

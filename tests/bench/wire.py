@@ -4,8 +4,8 @@ A closed-loop load generator in a process of its own, so thin that it measures t
     python -m tests.bench.wire < plan.json     prints one line of JSON: answers, statuses, seconds, percentiles
 
 Each connection sends its next request when the last is answered. `{n}` in a path or body becomes a number that no
-other request of the run has, `{m}` that number modulo `modulus`. Plain sockets and epoll: on a machine of few cores
-whatever the generator takes is missing to the server.
+other request of the run has, `{m}` that number modulo `modulus`. Plain sockets and epoll instead of `client.http`: the
+same ones ask the bare route beside ours, and on a machine of few cores whatever the generator takes is missing to both.
 """
 
 import select

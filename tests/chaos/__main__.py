@@ -54,7 +54,7 @@ class Round:
         roles = [role for role in FAILPOINTS if role in system.ports]
         self._slots = [Slot(system, role, one, folder) for role in roles for one in range(INSTANCES)]
         tokens = {tenant: system.token(tenant) for tenant in TENANTS}
-        self._clients = Clients(system.ports["command-api"], tokens, folder / "ledger.jsonl")
+        self._clients = Clients(system.command_url, tokens, folder / "ledger.jsonl", clients=CLIENTS)
         self._url = next(iter(system.settings.store_urls.values()))
         self._namespace = system.settings.namespace
 
@@ -171,7 +171,8 @@ class Round:
         return await process.wait() == 0
 
     async def close(self) -> None:
-        """Leave no process behind."""
+        """Leave no process and no connection behind."""
+        await self._clients.close()
         for slot in self._slots:
             slot.kill()
 

@@ -10,19 +10,19 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from client.http import ServerAway
 from tests.chaos.checker.evidence import Call
-from tests.load import Connection
+from tests.load import load_client
 
 SITES, ITEMS, LOTS = 2, 4, 5
 THINK_SECONDS_MAX = 0.25
 GIVE_UP_SECONDS = 90.0
-PAUSE_SECONDS = 0.1
-UNDECIDED = (429, 503, 504)
 
 Asked = tuple[str, Mapping[str, Any]]
 
@@ -122,14 +122,23 @@ class Course:
 class Clients:
     """All clients of a run, and their ledger."""
 
-    def __init__(self, port: int, tokens: Mapping[str, str], ledger: Path) -> None:
-        """`tokens` by tenant."""
-        self._port, self._tokens, self._ledger = port, tokens, ledger
+    def __init__(self, url: str, tokens: Mapping[str, str], ledger: Path, *, clients: int) -> None:
+        """`tokens` by tenant; there are so many `clients` of each at most."""
+        self._ledger = ledger
+        self._clients = {
+            tenant: load_client(url, token, clients=clients, give_up_after_seconds=GIVE_UP_SECONDS)
+            for tenant, token in tokens.items()
+        }
         self.calls = self.attempts = 0
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        for client in self._clients.values():
+            await client.close()
 
     async def register(self, mark: str) -> None:
         """Make what commands are about; what is there from an earlier round is refused, and all the same there."""
-        for tenant in self._tokens:
+        for tenant in self._clients:
             for site in range(SITES):
                 body = {"name": "Depot", "time_zone": "UTC"}
                 await self._carry_out(tenant, f"{mark}-site-{site}", f"/v1/sites/site-{site}/register", body)
@@ -141,7 +150,7 @@ class Clients:
 
     async def trade(self, mark: str, count: int, seed: int, stop: asyncio.Event) -> None:
         """Have so many clients ask until `stop`."""
-        tenants = list(self._tokens)
+        tenants = list(self._clients)
         async with asyncio.TaskGroup() as tasks:
             for number in range(count):
                 chance = random.Random(f"{seed}/{mark}/{number}")
@@ -155,25 +164,18 @@ class Clients:
             await asyncio.sleep(course.chance.uniform(0, THINK_SECONDS_MAX))
 
     async def _carry_out(self, tenant: str, key: str, path: str, body: Mapping[str, Any]) -> None:
-        connection = Connection("127.0.0.1", self._port, self._tokens[tenant])
         invoked = time.monotonic()
         outcome, problem, events = "unknown", "", []
-        content = orjson.dumps(body)
-        while time.monotonic() < invoked + GIVE_UP_SECONDS:
-            self.attempts += 1
-            try:
-                answer = await connection.request("POST", path, content, {"Idempotency-Key": key})
-            except (ConnectionError, TimeoutError):
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            if answer.status == 200:
-                outcome, events = "ok", answer.json()["events"]
-                break
-            if answer.status not in UNDECIDED:
-                outcome, problem = "rejected", answer.json()["type"]
-                break
-            await asyncio.sleep(PAUSE_SECONDS)
-        connection.close()
+        try:
+            result = await self._clients[tenant].post(path, body, key=key)
+        except ServerAway as away:
+            self.attempts += away.attempts
+        else:
+            self.attempts += result.attempts
+            if result.accepted:
+                outcome, events = "ok", result.facts["events"]
+            elif result.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                outcome, problem = "rejected", result.problem or ""
         self.calls += 1
         call = Call(key, tenant, path, body, invoked, time.monotonic(), outcome, events, problem)
         with self._ledger.open("ab") as file:

@@ -20,6 +20,7 @@ from tests.queues import GROUPS
 STOLEN_MAX = 200
 STEAL_SECONDS = 2.0
 DRAIN_SECONDS_MAX = 60.0
+EMPTY_LOOKS = 3
 
 
 class Villain:
@@ -51,17 +52,30 @@ class Villain:
                         self.done[what] += 1
 
     async def forge_last(self) -> None:
-        """Put one more forgery into every queue, when nothing can take it away any more."""
-        async with await aio_pika.connect(self._url) as connection, connection.channel() as channel:
+        """Put one more forgery into every queue, when nothing can take it away any more; each is made again first."""
+        async with (
+            asyncio.timeout(DRAIN_SECONDS_MAX),
+            await aio_pika.connect(self._url) as connection,
+            connection.channel(on_return_raises=True) as channel,
+        ):
             for queue in self._queues:
-                self.injected_last.append(await self._forge(channel, queue))
+                body = self._forgery()
+                while not await self._is_taken(channel, queue, body):
+                    await asyncio.sleep(MISCHIEF_PAUSE_SECONDS)
+                self.injected_last.append(sha256(body).hexdigest())
 
     async def drained(self) -> None:
-        """Give consumers their time to empty the queues; what is left after it is told by `left_over`."""
+        """
+        Give consumers their time to empty the queues; what is left after it is told by `left_over`.
+
+        A queue also counts for empty while a consumer has its last messages in hand, so they must stay empty a while.
+        """
+        empty = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS_MAX):
-                while any((await self._counts()).values()):
+                while empty < EMPTY_LOOKS:
                     await asyncio.sleep(MISCHIEF_PAUSE_SECONDS)
+                    empty = 0 if any((await self._counts()).values()) else empty + 1
 
     async def _counts(self) -> dict[str, int]:
         async with await aio_pika.connect(self._url) as connection, connection.channel() as channel:
@@ -89,7 +103,7 @@ class Villain:
             case Mischief.DELETE:
                 await channel.queue_delete(name)
             case Mischief.FORGE:
-                await self._forge(channel, name)
+                await self._put(channel, name, self._forgery())
             case Mischief.STEAL:
                 await self._steal(channel, name)
             case Mischief.REPEAT:
@@ -115,13 +129,20 @@ class Villain:
         for body in back:
             await self._put(channel, name, body)
 
-    async def _forge(self, channel: Any, name: str) -> str:
+    def _forgery(self) -> bytes:
         self._forged += 1
         body = f"EF1 forgery {self._seed}/{self._forged}".encode()
-        digest = sha256(body).hexdigest()
-        self.injected.append(digest)
-        await self._put(channel, name, body)
-        return digest
+        self.injected.append(sha256(body).hexdigest())
+        return body
+
+    @staticmethod
+    async def _is_taken(channel: Any, queue: str, body: bytes) -> bool:
+        """Say whether the broker has put a message into a queue: it may be full, or not be there."""
+        try:
+            await channel.default_exchange.publish(aio_pika.Message(body), routing_key=queue, mandatory=True)
+        except DeliveryError:
+            return False
+        return True
 
     @staticmethod
     async def _put(channel: Any, queue: str, body: bytes) -> None:

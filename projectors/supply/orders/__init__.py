@@ -92,10 +92,17 @@ class Order(Document):
 
 @dataclass(frozen=True, slots=True)
 class OrderedItem(Document):
-    """That an order has an item."""
+    """That an order has an item, and where it stands among the item's orders."""
 
     item_id: str
     order_id: str
+    ordered_at: datetime
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the row that `encode` wrote."""
+        members: dict[str, Any] = orjson.loads(data)
+        return cls(**{**members, "ordered_at": datetime.fromisoformat(members["ordered_at"])})
 
 
 def _item_keys(event: OrderPlaced, stream: Stream) -> Iterable[Key]:
@@ -105,7 +112,7 @@ def _item_keys(event: OrderPlaced, stream: Stream) -> Iterable[Key]:
 class Orders(Projection[Order]):
     """Every order, and what became of it."""
 
-    name, version, row, key = "orders", 1, Order, ("order_id",)
+    name, version, row, key = "orders", 2, Order, ("order_id",)
     tables = {  # noqa: RUF012  # a declaration, like the names beside it
         "rows": (Order, ("order_id",)),
         "items": (OrderedItem, ("item_id", "order_id")),
@@ -136,7 +143,8 @@ class Orders(Projection[Order]):
     @when(OrderPlaced, keys=_item_keys, table="items")
     def ordered(self, row: OrderedItem | None, event: OrderPlaced, stream: Stream, key: Key) -> OrderedItem:
         """Note that the order has the item."""
-        return OrderedItem(*key)
+        item_id, order_id = key
+        return OrderedItem(item_id, order_id, event.ordered_at)
 
     @when(OrderApprovalRequested)
     def approval_requested(self, row: Order, event: OrderApprovalRequested, stream: Stream) -> Order:

@@ -3,7 +3,7 @@
 -- Read by  query_api/supply/orders.py
 --
 -- Each filter has an index in the default order: latest first, ties by id. Earliest first reads the same indexes
--- backwards and sorts the ties only.
+-- backwards and sorts the ties only. Version 2: an order's items have its time, too.
 
 CREATE TABLE {schema}.rows (
     tenant      text COLLATE "C" NOT NULL,
@@ -27,8 +27,11 @@ CREATE TABLE {schema}.items (
     tenant      text COLLATE "C" NOT NULL,
     item_id     text COLLATE "C" NOT NULL,
     order_id    text COLLATE "C" NOT NULL,
+    ordered_at  timestamptz NOT NULL,
     doc         bytea NOT NULL,
     position    bigint NOT NULL,
     commit_hash bytea NOT NULL,
     CONSTRAINT items_key PRIMARY KEY (tenant, item_id, order_id)
 );
+
+CREATE INDEX items_by_time ON {schema}.items (tenant, item_id, ordered_at DESC, order_id);

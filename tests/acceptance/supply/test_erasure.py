@@ -8,14 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import orjson
 import pytest
 
-from infra.system import RunningSystem
+from infra.system import DEMO_TENANT, RunningSystem
 from schemas.messages import ERASED
 from tests.acceptance.scan import places_of
-from tests.load import Connection
-from tests.system import caught_up, facts, tool
+from tests.system import caught_up, facts, http_of, tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
 
@@ -23,13 +21,17 @@ ORDERS = 12
 REASON = "asked us to"
 
 
+MOVED_SECONDS_MAX = 10.0
+"""How long a process may take a tenant that has just moved to be still on its way; nothing has happened till then."""
+
+
 class Shop:
     """One client on both sides."""
 
-    def __init__(self, system: RunningSystem) -> None:
-        token = system.token()
-        self.commands = Connection("127.0.0.1", system.ports["command-api"], token)
-        self.queries = Connection("127.0.0.1", system.ports["query-api"], token)
+    def __init__(self, system: RunningSystem, tenant: str = DEMO_TENANT) -> None:
+        token = system.token(tenant)
+        self.commands = http_of(system.command_url, token)
+        self.queries = http_of(system.query_url, token)
         self.mark = secrets.token_hex(3)
 
     def canary(self, name: str) -> str:
@@ -51,14 +53,19 @@ class Shop:
 
     async def _send(self, path: str, body: Mapping[str, Any], **headers: str) -> bytes:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = await self.commands.request("POST", f"/v1/{path}", orjson.dumps(body), named)
-        assert answer.status == 200, answer.body
-        return answer.body
+        async with asyncio.timeout(MOVED_SECONDS_MAX):
+            while True:
+                answer = await self.commands.post(f"/v1/{path}", json=body, headers=named)
+                if answer.status_code != 503 or not answer.json()["type"].endswith("tenant-moving"):
+                    break
+                await asyncio.sleep(0.1)
+        assert answer.status_code == 200, answer.text
+        return answer.content
 
     async def contact(self, order: str) -> str | None:
         """Return an order's contact as its document has it."""
-        answer = await self.queries.request("GET", f"/v1/orders/{self.mark}-{order}")
-        assert answer.status == 200, answer.body
+        answer = await self.queries.get(f"/v1/orders/{self.mark}-{order}")
+        assert answer.status_code == 200, answer.text
         contact: str | None = answer.json()["contact"]
         return contact
 
@@ -67,40 +74,43 @@ class Shop:
         paths = [f"/v1/orders/{self.mark}-{order}" for order in range(ORDERS)]
         paths += [f"/v1/orders?customer_id={customer}&limit=500", f"/v1/history?stream=orders/{self.mark}-0"]
         paths += [f"/v1/orders/{self.mark}-0?as_of=2999-01-01"]
-        return b"\n".join([(await self.queries.request("GET", path)).body for path in paths])
+        return b"\n".join([(await self.queries.get(path)).content for path in paths])
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the connections."""
-        self.commands.close()
-        self.queries.close()
+        await self.commands.aclose()
+        await self.queries.aclose()
 
 
 @asynccontextmanager
-async def shop_of(system: RunningSystem) -> AsyncIterator[Shop]:
-    shop = Shop(system)
+async def shop_of(system: RunningSystem, tenant: str = DEMO_TENANT) -> AsyncIterator[Shop]:
+    shop = Shop(system, tenant)
     await shop.open()
     try:
         yield shop
     finally:
-        shop.close()
+        await shop.close()
 
 
-async def quote(system: RunningSystem, text: str, stream: str) -> None:
+async def quote(
+    system: RunningSystem, text: str, stream: str, tenant: str = DEMO_TENANT, partition: int = 0
+) -> None:
     """Have a text stand in the errors of a parked event and of a scheduled command, of consumers that never were."""
     namespace = system.settings.namespace
-    connection = await asyncpg.connect(next(iter(system.settings.store_urls.values())))
+    connection = await asyncpg.connect(system.settings.read_url_or_store)
     try:
         await connection.execute(
             f"INSERT INTO {namespace}.parked_events (kind, consumer, partition, tenant, table_name, key, position, "
             "stream, event_id, event_type, schema_version, error) "
-            "VALUES ('projection', 'none', 0, 'demo', 'rows', '[]', 1, $1, '', 'OrderPlaced', 1, $2)",
-            stream, f"ValueError: {text}",
+            "VALUES ('projection', 'none', $3, $4, 'rows', json_build_array($1::text)::text, 1, $1, '', "
+            "'OrderPlaced', 1, $2)",
+            stream, f"ValueError: {text}", partition, tenant,
         )  # fmt: skip
         await connection.execute(
             f"INSERT INTO {namespace}.scheduled_commands (partition, workflow, tenant, key, due_at, try_at, "
             "last_error, command, fields, idempotency_key, causation_id, correlation_id) "
-            "VALUES (0, 'none', 'demo', $1, now(), now(), $2, 'orders.place', '', '', '', '')",
-            stream, f"Refused: {text}",
+            "VALUES ($3, 'none', $4, $1, now(), now(), $2, 'orders.place', '', '', '', '')",
+            stream, f"Refused: {text}", partition, tenant,
         )  # fmt: skip
     finally:
         await connection.close()

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from infra.system import RunningSystem
 from tests.acceptance.checks import events_in_log
-from tests.load import Connection
+from tests.raw_http import RawConnection
 from tests.system import caught_up, facts
 
 pytestmark = [
@@ -60,21 +60,21 @@ HEADERS: list[tuple[str, str, str, int]] = [
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def commands(system: RunningSystem) -> AsyncIterator[Connection]:
-    connection = Connection("127.0.0.1", system.ports["command-api"], system.token(tenant=TENANT))
+async def commands(system: RunningSystem) -> AsyncIterator[RawConnection]:
+    connection = RawConnection("127.0.0.1", system.ports["command-api"], system.token(tenant=TENANT))
     yield connection
     connection.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def queries(system: RunningSystem) -> AsyncIterator[Connection]:
-    connection = Connection("127.0.0.1", system.ports["query-api"], system.token(tenant=TENANT))
+async def queries(system: RunningSystem) -> AsyncIterator[RawConnection]:
+    connection = RawConnection("127.0.0.1", system.ports["query-api"], system.token(tenant=TENANT))
     yield connection
     connection.close()
 
 
 async def test_nothing_hostile_gets_into_the_log(  # S24
-    system: RunningSystem, commands: Connection
+    system: RunningSystem, commands: RawConnection
 ) -> None:
     """Alone, and in a batch."""
     before = await events_in_log(system, TENANT)
@@ -96,7 +96,7 @@ async def test_nothing_hostile_gets_into_the_log(  # S24
     assert await events_in_log(system, TENANT) == before
 
 
-async def test_no_question_is_too_hostile_to_be_answered(queries: Connection) -> None:
+async def test_no_question_is_too_hostile_to_be_answered(queries: RawConnection) -> None:
     answered = {}
     for path in QUESTIONS:
         answer = await queries.request("GET", path)
@@ -107,14 +107,14 @@ async def test_no_question_is_too_hostile_to_be_answered(queries: Connection) ->
 
 @pytest.mark.parametrize(("path", "name", "value", "status"), HEADERS, ids=range(len(HEADERS)))
 async def test_a_hostile_header_is_a_bad_request_or_nothing(
-    queries: Connection, path: str, name: str, value: str, status: int
+    queries: RawConnection, path: str, name: str, value: str, status: int
 ) -> None:
     answer = await queries.request("GET", path, headers={name: value})
     assert answer.status == status, answer.body
 
 
 async def test_the_largest_strings_that_are_allowed_come_back_as_they_were(
-    system: RunningSystem, commands: Connection, queries: Connection
+    system: RunningSystem, commands: RawConnection, queries: RawConnection
 ) -> None:
     """What may stand in a log and is rare: beyond the first plane, unassigned, right to left, lines of all kinds."""
     name = "\U0001f600\U0010ffff\uffff\u2028\u2029\u202e\ufeff\n\t" * 100

@@ -9,8 +9,7 @@ import pytest
 
 from client.supply.generate import write_orders
 from infra.system import RunningSystem
-from tests.load import Connection
-from tests.system import caught_up, facts, tool
+from tests.system import caught_up, client_of, facts, tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
 
@@ -58,11 +57,8 @@ async def test_every_line_of_a_file_is_used_or_rejected_with_its_reason(
 async def dashboard(system: RunningSystem, name: str) -> Any:
     """Return a dashboard: of all orders, also those of tests before."""
     await caught_up(system)
-    reader = Connection("127.0.0.1", system.ports["query-api"], system.token())
-    try:
-        return (await reader.request("GET", f"/v1/dashboards/{name}")).json()
-    finally:
-        reader.close()
+    async with client_of(system) as client:
+        return await client.get(f"/v1/dashboards/{name}")
 
 
 async def test_an_import_with_its_state_lost_changes_nothing_the_second_time(
@@ -81,7 +77,6 @@ async def test_an_import_with_its_state_lost_changes_nothing_the_second_time(
         summaries.append(json.loads(out.strip().splitlines()[-1]))
     assert summaries[0]["used"] == summaries[1]["used"]
     assert summaries[0]["reasons"] == summaries[1]["reasons"]
-    reader = Connection("127.0.0.1", system.ports["query-api"], system.token(tenant="twice"))
-    funnel = (await reader.request("GET", "/v1/dashboards/order-funnel")).json()
-    reader.close()
+    async with client_of(system, "twice") as client:
+        funnel = await client.get("/v1/dashboards/order-funnel")
     assert funnel["placed"] == 10

@@ -5,10 +5,13 @@ import asyncio
 import pytest
 
 from infra.system import RunningSystem
+from schemas.supply.items import RegisterItem, Tracking
+from schemas.supply.sites import RegisterSite
+from schemas.supply.views import StockLevel
 from tests.acceptance.checks import events_in_log, gaps_in_log, missing_and_doubled
 from tests.acceptance.kills import kill
-from tests.load import Connection, Request, run_clients
-from tests.system import caught_up, facts
+from tests.load import Request, run_clients
+from tests.system import caught_up, client_of, facts
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
 
@@ -18,13 +21,11 @@ ITEMS = 8
 
 
 async def register(system: RunningSystem, mark: str) -> None:
-    connection = Connection("127.0.0.1", system.ports["command-api"], system.token())
-    await connection.request("POST", f"/v1/sites/{mark}/register", b'{"name":"Depot","time_zone":"UTC"}')
-    for item in range(ITEMS):
-        body = b'{"name":"Gloves","tracking":{"lot":false,"expiry":false}}'
-        answer = await connection.request("POST", f"/v1/items/{mark}-{item}/register", body)
-        assert answer.status == 200, answer.body
-    connection.close()
+    plain = Tracking(lot=False, expiry=False)
+    async with client_of(system) as client:
+        await client.do(RegisterSite(site_id=mark, name="Depot", time_zone="UTC"))
+        for item in range(ITEMS):
+            await client.do(RegisterItem(item_id=f"{mark}-{item}", name="Gloves", tracking=plain))
 
 
 @pytest.mark.timeout(240)
@@ -47,13 +48,12 @@ async def test_no_role_that_is_killed_under_load_loses_or_doubles_a_command(syst
 
     killing = asyncio.create_task(kill_each())
     ledger = await run_clients(
-        host="127.0.0.1", port=system.ports["command-api"], token=system.token(), clients=CLIENTS,
-        next_request=next_request,
+        url=system.command_url, token=system.token(), clients=CLIENTS, next_request=next_request
     )  # fmt: skip
     await killing
 
     assert ledger.rejected == {}
-    assert ledger.unknown == set()
+    assert ledger.unknown == {}
     assert len(ledger.acknowledged) >= CLIENTS * COMMANDS_PER_CLIENT
     stored = await events_in_log(system)
     missing, doubled = missing_and_doubled(ledger.acknowledged.values(), stored)
@@ -64,7 +64,6 @@ async def test_no_role_that_is_killed_under_load_loses_or_doubles_a_command(syst
     await caught_up(system)
     status, proof = await facts(system, "verify")
     assert (status, proof["ok"]) == (0, True), proof
-    reader = Connection("127.0.0.1", system.ports["query-api"], system.token())
-    levels = (await reader.request("GET", f"/v1/stock-levels?site_id={mark}&limit=500")).json()["items"]
-    reader.close()
-    assert sum(level["on_hand"] for level in levels) == len(ledger.acknowledged)
+    async with client_of(system) as client:
+        levels = [level async for level in client.items(StockLevel, "/v1/stock-levels", site_id=mark)]
+    assert sum(level.on_hand for level in levels) == len(ledger.acknowledged)

@@ -39,8 +39,13 @@ def environment(system: RunningSystem) -> dict[str, str]:
     }
 
 
-async def test_the_example_of_following_live_works_as_it_stands(system: RunningSystem) -> None:
-    (example,) = [text for kind, text in blocks_of("docs/how-to/follow-live.md") if kind == "python"]
+@pytest.mark.parametrize(
+    ("page", "printed"), [("follow-live", "confirmed: 10\n"), ("call-from-python", "30\nunknown-site\n")]
+)
+async def test_the_example_of_a_page_works_as_it_stands(
+    system: RunningSystem, page: str, printed: str
+) -> None:
+    (example,) = [text for kind, text in blocks_of(f"docs/how-to/{page}.md") if kind == "python"]
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", example],
@@ -51,7 +56,7 @@ async def test_the_example_of_following_live_works_as_it_stands(system: RunningS
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "confirmed: 10\n"
+    assert done.stdout == printed
 
 
 async def test_the_lines_about_dashboards_and_exports_work_as_they_stand(system: RunningSystem) -> None:

@@ -7,17 +7,23 @@ from typing import Any
 
 import aio_pika
 import asyncpg
-import orjson
 import pytest
 
+from client.http import Command
 from event_store.topology import events_exchange_name
 from infra.system import RunningSystem
-from tests.load import Connection, Request, run_clients
-from tests.system import caught_up, tool
+from schemas.messages import Money
+from schemas.supply.items import RegisterItem, Tracking
+from schemas.supply.orders import LineToPlace, PlaceOrder
+from schemas.supply.sites import RegisterSite
+from schemas.supply.stock import ReceiveStock
+from tests.load import Request, run_clients
+from tests.system import caught_up, client_of, http_of, tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # where the system's supervisor runs
 
 ITEMS = 20
+PLAIN = Tracking(lot=False, expiry=False)
 PAUSE_SECONDS = 0.05
 """Of each writer, so that every step of a replay meets some writes, and the replay does not have to run after many."""
 READ_SIDE = (
@@ -32,18 +38,12 @@ HOUSEKEEPING = ("occurrences", "occurrences_filled", "snapshots", "forgotten_sna
 @pytest.mark.timeout(240)
 async def test_a_replay_does_nothing_outside_the_read_tables(system: RunningSystem) -> None:  # F42
     mark = "F42"
-    connection = Connection("127.0.0.1", system.ports["command-api"], system.token())
-    await connection.request("POST", f"/v1/sites/{mark}/register", b'{"name":"Depot","time_zone":"UTC"}')
-    lot = {"lot": False, "expiry": False}
-    for item, path, body in (
-        (mark, f"items/{mark}/register", {"name": "Mask", "tracking": lot}),
-        (mark, f"stock/{mark}/{mark}/receive", {"quantity": 9}),
-        (mark, f"orders/{mark}/place", {"customer_id": "C", "site_id": mark, "lines": [
-            {"line_no": 1, "item_id": mark, "quantity": 2, "unit_price": {"amount": 5, "currency": "EUR"}}]}),
-    ):  # fmt: skip
-        answer = await connection.request("POST", f"/v1/{path}", orjson.dumps(body))
-        assert answer.status == 200, (item, answer.body)
-    connection.close()
+    line = LineToPlace(line_no=1, item_id=mark, quantity=2, unit_price=Money(amount=5, currency="EUR"))
+    async with client_of(system) as client:
+        await client.do(RegisterSite(site_id=mark, name="Depot", time_zone="UTC"))
+        await client.do(RegisterItem(item_id=mark, name="Mask", tracking=PLAIN))
+        await client.do(ReceiveStock(site_id=mark, item_id=mark, quantity=9))
+        await client.do(PlaceOrder(order_id=mark, customer_id="C", site_id=mark, lines=(line,)))
     await caught_up(system)
     before = await _still(system)
     assert before["workflow and relay checkpoints"]
@@ -115,16 +115,12 @@ async def _outside(system: RunningSystem) -> AsyncIterator[Any]:
 
 @pytest.mark.timeout(240)
 async def test_a_replay_of_everything_is_not_noticed_by_readers_or_writers(system: RunningSystem) -> None:
-    port, token, mark = system.ports["command-api"], system.token(), "R"
-    connection = Connection("127.0.0.1", port, token)
-    await connection.request("POST", f"/v1/sites/{mark}/register", b'{"name":"Depot","time_zone":"UTC"}')
-    commands = [
-        {"command": "items.register", "id": {"item_id": f"{mark}-{item}"},
-         "data": {"name": "Mask", "tracking": {"lot": False, "expiry": False}}}
-        for item in range(ITEMS)
-    ]  # fmt: skip
-    answer = await connection.request("POST", "/v1/commands", orjson.dumps({"commands": commands}))
-    assert {result["status"] for result in answer.json()["results"]} == {200}
+    mark = "R"
+    items = [RegisterItem(item_id=f"{mark}-{item}", name="Mask", tracking=PLAIN) for item in range(ITEMS)]
+    async with client_of(system) as client:
+        await client.do(RegisterSite(site_id=mark, name="Depot", time_zone="UTC"))
+        results = await client.send([Command.of(item) for item in items])
+    assert {result.status for result in results} == {200}
 
     done = asyncio.Event()
     lowest: dict[str, int] = {}
@@ -137,25 +133,23 @@ async def test_a_replay_of_everything_is_not_noticed_by_readers_or_writers(syste
         return Request(f"/v1/stock/{mark}/{item}/receive", {"quantity": 1}, f"{mark}-{client}-{number}")
 
     async def read() -> None:
-        reader = Connection("127.0.0.1", system.ports["query-api"], token)
-        while not done.is_set():
-            page = await reader.request("GET", f"/v1/stock-levels?site_id={mark}&limit=500")
-            if page.status != 200:
-                faults.append(f"{page.status}: {page.body[:200]!r}")
-                continue
-            seen = {level["item_id"]: level["on_hand"] for level in page.json()["items"]}
-            for item, before in lowest.items():
-                if seen.get(item, 0) < before:
-                    faults.append(f"{item} went from {before} to {seen.get(item)}")
-            lowest.update(seen)
-            await asyncio.sleep(0.02)
-        reader.close()
+        async with http_of(system.query_url, system.token()) as reader:
+            while not done.is_set():
+                page = await reader.get(f"/v1/stock-levels?site_id={mark}&limit=500")
+                if page.status_code != 200:
+                    faults.append(f"{page.status_code}: {page.text[:200]}")
+                    continue
+                seen = {level["item_id"]: level["on_hand"] for level in page.json()["items"]}
+                for item, before in lowest.items():
+                    if seen.get(item, 0) < before:
+                        faults.append(f"{item} went from {before} to {seen.get(item)}")
+                lowest.update(seen)
+                await asyncio.sleep(0.02)
 
     writing = asyncio.create_task(
         run_clients(
-            host="127.0.0.1",
-            port=port,
-            token=token,
+            url=system.command_url,
+            token=system.token(),
             clients=4,
             next_request=next_request,
             pause_seconds=PAUSE_SECONDS,
@@ -175,4 +169,3 @@ async def test_a_replay_of_everything_is_not_noticed_by_readers_or_writers(syste
     assert ledger.acknowledged
     await caught_up(system)
     assert sum(lowest.values()) <= len(ledger.acknowledged)
-    connection.close()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -21,9 +22,8 @@ from infra.embedded.postgres import PostgresServer
 from infra.embedded.server import RunningServer, running
 from infra.settings import Settings
 from infra.system import RunningSystem
-from tests.load import Connection, Response
 from tests.queues import tidy_system
-from tests.system import caught_up, facts, settings_for, tool
+from tests.system import caught_up, facts, http_of, settings_for, tool
 
 PARTITIONS = 8
 BACK_SECONDS_MAX = 40.0
@@ -93,12 +93,12 @@ class Shop:
     def __init__(self, system: RunningSystem, tenant: str) -> None:
         token = system.token(tenant)
         self.tenant = tenant
-        self.commands = Connection("127.0.0.1", system.ports["command-api"], token)
-        self.queries = Connection("127.0.0.1", system.ports["query-api"], token)
+        self.commands = http_of(system.command_url, token)
+        self.queries = http_of(system.query_url, token)
         self.position = ""
 
-    async def send(self, path: str, body: bytes, key: str) -> Response:
-        answer = await self.commands.request("POST", f"/v1/{path}", body, {"Idempotency-Key": key})
+    async def send(self, path: str, body: bytes, key: str) -> httpx2.Response:
+        answer = await self.commands.post(f"/v1/{path}", content=body, headers={"Idempotency-Key": key})
         self.position = answer.headers.get("everfold-position", self.position)
         return answer
 
@@ -108,18 +108,18 @@ class Shop:
             ("items/X/register", b'{"name":"X","tracking":{"lot":false,"expiry":false}}'),
         ):
             answer = await self.send(path, body, path)
-            assert answer.status == 200, answer.body
+            assert answer.status_code == 200, answer.text
 
-    async def receive(self, key: str) -> Response:
+    async def receive(self, key: str) -> httpx2.Response:
         return await self.send("stock/S/X/receive", b'{"quantity":1}', key)
 
-    async def read(self, path: str) -> Response:
+    async def read(self, path: str) -> httpx2.Response:
         fresh = {"Everfold-Position": self.position, "Prefer": "wait=30"}
-        return await self.queries.request("GET", f"/v1/{path}", headers=fresh)
+        return await self.queries.get(f"/v1/{path}", headers=fresh)
 
     async def on_hand(self) -> int:
         answer = await self.read("stock-levels/S/X")
-        assert answer.status == 200, answer.body
+        assert answer.status_code == 200, answer.text
         return int(answer.json()["on_hand"])
 
     async def order(self, order: str) -> None:
@@ -127,21 +127,21 @@ class Shop:
         line = b'{"item_id":"X","quantity":1,"line_no":1,"unit_price":{"amount":1,"currency":"EUR"}}'
         body = b'{"customer_id":"C","site_id":"S","lines":[' + line + b"]}"
         placed = await self.send(f"orders/{order}/place", body, f"place-{order}")
-        assert placed.status == 200, placed.body
+        assert placed.status_code == 200, placed.text
         async with asyncio.timeout(BACK_SECONDS_MAX):
             while (await self.read(f"orders/{order}")).json()["status"] != "confirmed":
                 await asyncio.sleep(0.1)
 
-    def close(self) -> None:
-        self.commands.close()
-        self.queries.close()
+    async def close(self) -> None:
+        await self.commands.aclose()
+        await self.queries.aclose()
 
 
 async def open_shops(system: RunningSystem, tenants: Sequence[str]) -> list[Shop]:
     shops = [Shop(system, tenant) for tenant in tenants]
     for shop in shops:
         await shop.open()
-        assert (await shop.receive("first")).status == 200
+        assert (await shop.receive("first")).status_code == 200
         assert await shop.on_hand() == 1
     return shops
 
@@ -167,7 +167,7 @@ async def test_what_holds_on_one_server_holds_on_two(spread: RunningSystem) -> N
     assert status == 0, said
     assert await far.on_hand() == 1
     for shop in (near, far):
-        shop.close()
+        await shop.close()
 
 
 @pytest.mark.timeout(300)
@@ -177,15 +177,15 @@ async def test_with_one_server_away_the_others_partitions_serve_on(spread: Runni
     pair.far.stop()
 
     lost = await far.receive("second")
-    assert (lost.status, lost.json()["type"]) == (503, "/problems/store-unavailable")
+    assert (lost.status_code, lost.json()["type"]) == (503, "/problems/store-unavailable")
     assert float(lost.headers["retry-after"]) > 0
-    assert (await near.receive("second")).status == 200
+    assert (await near.receive("second")).status_code == 200
     assert await near.on_hand() == 2
     await near.order("PO-1")
-    document = await far.queries.request("GET", "/v1/stock-levels/S/X")
-    assert (document.status, document.json()["on_hand"]) == (200, 1), "its read tables stand elsewhere"
-    assert (await near.queries.request("GET", "/readyz")).status == 200
-    assert (await near.commands.request("GET", "/readyz")).status == 200
+    document = await far.queries.get("/v1/stock-levels/S/X")
+    assert (document.status_code, document.json()["on_hand"]) == (200, 1), "its read tables stand elsewhere"
+    assert (await near.queries.get("/readyz")).status_code == 200
+    assert (await near.commands.get("/readyz")).status_code == 200
     status, shown = await facts(spread, "status")
     away = [one["partition"] for one in shown["partitions"] if one["head"] is None]
     assert (status, away) == (0, list(THERE))
@@ -196,18 +196,16 @@ async def test_with_one_server_away_the_others_partitions_serve_on(spread: Runni
     for role in ("command-api", "workflow", "projector", "query-api"):
         await spread.stop_role(role)
         await spread.start_role(role)
-    for shop in (near, far):
-        shop.close()  # the next request opens its connection anew
-    document = await far.queries.request("GET", "/v1/stock-levels/S/X")
-    assert (document.status, document.json()["on_hand"]) == (200, 1), document.body
-    assert (await near.receive("third")).status == 200
+    document = await far.queries.get("/v1/stock-levels/S/X")
+    assert (document.status_code, document.json()["on_hand"]) == (200, 1), document.text
+    assert (await near.receive("third")).status_code == 200
     await near.order("PO-2")
     assert await near.on_hand() == 3
 
     pair.far.start()
     async with asyncio.timeout(BACK_SECONDS_MAX):
-        while (back := await far.receive("second")).status != 200:
-            assert back.status == 503, back.body
+        while (back := await far.receive("second")).status_code != 200:
+            assert back.status_code == 503, back.text
             await asyncio.sleep(0.2)
     assert await far.on_hand() == 2
     await far.order("PO-1")
@@ -215,7 +213,7 @@ async def test_with_one_server_away_the_others_partitions_serve_on(spread: Runni
     status, proof = await facts(spread, "verify")
     assert (status, proof["ok"]) == (0, True), proof
     for shop in (near, far):
-        shop.close()
+        await shop.close()
 
 
 @pytest.mark.timeout(120)
@@ -230,4 +228,4 @@ async def test_a_tenant_that_is_placed_on_the_other_server_is_found_there(pair: 
         async with PostgresLog(settings.store_urls, settings.namespace) as log:
             assert (await log.heads())[6].position > 0
             assert (await log.heads())[home_of(tenant, log.partitions)].position == 0
-        shop.close()
+        await shop.close()

@@ -82,8 +82,7 @@ class Traffic:
         self._name, self._stopped = name, False
         self.sent = 0
         clients = run_clients(
-            host="127.0.0.1",
-            port=running.port,
+            url=running.url,
             token=running.token,
             clients=CLIENTS,
             next_request=self._next,
@@ -226,7 +225,7 @@ async def holds(connection: Any, ledgers: list[Ledger]) -> None:
         event for ledger in ledgers for events in ledger.acknowledged.values() for event in events
     ]
     for ledger in ledgers:
-        assert (ledger.rejected, ledger.unknown) == ({}, set())
+        assert (ledger.rejected, ledger.unknown) == ({}, {})
         assert max(ledger.latencies_seconds) < ANSWER_SECONDS_MAX
     stored = await connection.fetch("SELECT id::text FROM everfold.events WHERE type = 'Deposited'")
     assert sorted(row["id"] for row in stored) == sorted(acknowledged)

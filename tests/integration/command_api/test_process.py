@@ -20,6 +20,7 @@ from infra.auth import issue_development_token
 from infra.embedded.ports import free_port
 from tests.integration.command_api.clients import TENANT, settings_for
 from tests.load import Request, run_clients
+from tests.raw_http import exchange, status_of
 
 START_SECONDS_MAX = 60
 ROOT = Path(__file__).parents[3]
@@ -42,29 +43,6 @@ class Role:
         return httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30, trust_env=False
         )
-
-    def send(self, request: bytes) -> bytes:
-        """Send bytes over a connection of its own, and return what comes back until it is closed or silent."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
-            with suppress(ConnectionError):
-                connection.sendall(request)
-            answer = b""
-            with suppress(ConnectionError):
-                while part := connection.recv(65_536):
-                    answer += part
-                    if b"content-length: " in answer and _is_whole(answer):
-                        break
-        return answer
-
-
-def _is_whole(answer: bytes) -> bool:
-    head, separator, body = answer.partition(b"\r\n\r\n")
-    length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
-    return bool(separator) and len(body) >= int(length.split(b": ")[1])
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 @contextmanager
@@ -159,18 +137,20 @@ def test_raw_sockets_get_problems_and_the_process_goes_on(
             "two hosts": (b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         }
         found = {
-            name: (status_of(running.send(request)), status) for name, (request, status) in cases.items()
+            name: (status_of(exchange(running.port, request)), status)
+            for name, (request, status) in cases.items()
         }
         assert {name: pair for name, pair in found.items() if pair[0] != pair[1]} == {}
         assert stored(store_url) == []
-        answer = running.send(post(b"Content-Length: 16\r\n", OPEN))
+        answer = exchange(running.port, post(b"Content-Length: 16\r\n", OPEN))
         assert status_of(answer) == 200
-        chunked = running.send(
+        chunked = exchange(
+            running.port,
             post(
                 b"Transfer-Encoding: chunked\r\n",
                 b"8\r\n" + OPEN[:8] + b"\r\n8\r\n" + OPEN[8:] + b"\r\n0\r\n\r\n",
                 b"B",
-            )
+            ),
         )
         assert status_of(chunked) == 200
 
@@ -244,13 +224,13 @@ async def test_a_kill_at_any_step_of_an_append_loses_nothing_and_repeats_nothing
 
     with role(store_url, tmp_path, port=port, EVERFOLD_FAILPOINTS=f"{step}=kill@4") as dying:
         load = asyncio.create_task(
-            run_clients(host="127.0.0.1", port=port, token=dying.token, clients=8, next_request=next_request)
+            run_clients(url=dying.url, token=dying.token, clients=8, next_request=next_request)
         )
         await asyncio.to_thread(wait_for, lambda: dying.process.poll() is not None)
         assert dying.process.returncode == -signal.SIGKILL
         with role(store_url, tmp_path, port=port):
             ledger = await asyncio.wait_for(load, 60)
-    assert (ledger.unknown, ledger.rejected) == (set(), {})
+    assert (ledger.unknown, ledger.rejected) == ({}, {})
     found = {key: event_id for stream, event_id, key in stored(store_url) if prefix in stream}
     assert found == {key: ids[0] for key, ids in ledger.acknowledged.items()}
     assert len(found) == 8 * 10

@@ -3,10 +3,14 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from aio_pika.abc import AbstractQueue
 
-from event_store.broker import DEAD
+from event_store import topology
+from event_store.broker import DEAD, BrokerFeeds
 from event_store.feed_messages import decode_message, encode_message, messages_of
 from event_store.integrity import commit_hash, leaf_hash, micros
 from event_store.log import Commit, Page
@@ -56,6 +60,86 @@ async def test_a_deleted_queue_is_made_again_and_nothing_is_missed(system: Feedi
         await system.relayed(relay, position)
         async with system.channel() as channel:
             await channel.get_queue(system.queue, ensure=True)
+
+
+async def test_a_deleted_queue_is_read_again_though_nothing_is_appended(system: Feeding) -> None:  # F30
+    async with system.relaying() as relay, system.consuming():
+        await system.reached(position := await system.append(3))
+        await system.relayed(relay, position)
+        page = await system.log.read_page(system.partition, BEGINNING, events_max=100)
+        async with system.channel() as channel:
+            await channel.queue_delete(system.queue)
+        connection = await topology.connect(system.broker_url, "test")
+        await topology.declare_queue(connection, system.namespace, GROUP, system.partition)
+        await connection.close()
+        await system.put([encode_message(page)] * 3)
+        async with system.channel() as channel, asyncio.timeout(20):
+            queue = await channel.get_queue(system.queue, ensure=True)
+            while (await queue.declare()).message_count:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_feed_that_is_closed_while_it_subscribes_leaves_no_consumer(  # F37
+    system: Feeding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declares, goes_on, declare = asyncio.Event(), asyncio.Event(), topology.declare_queue
+
+    async def lose_a_cancellation(*given: Any) -> None:
+        """Declare as the client does when it is cancelled at the wrong moment: as if nothing had been."""
+        declares.set()
+        with suppress(asyncio.CancelledError):
+            await goes_on.wait()
+        await declare(*given)
+
+    async with BrokerFeeds(system.broker_url, system.namespace, GROUP, system.log, system.watch) as feeds:
+        async with asyncio.timeout(20):
+            while feeds.connection is None:
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(topology, "declare_queue", lose_a_cancellation)
+        left = await feeds.feed_of(system.partition)
+        await left.next(BEGINNING, wait_seconds=0)
+        await declares.wait()
+        closing = asyncio.create_task(left.close())
+        await asyncio.sleep(0)
+        goes_on.set()
+        await closing
+        async with system.channel() as channel:
+            await unconsumed(await channel.get_queue(system.queue, ensure=True))
+
+
+async def test_a_feed_can_be_closed_at_any_moment(system: Feeding) -> None:  # F37
+    async with (
+        BrokerFeeds(system.broker_url, system.namespace, GROUP, system.log, system.watch) as feeds,
+        system.channel() as channel,
+    ):
+        first = None
+        for turn in range(60):
+            async with asyncio.timeout(20):
+                while feeds.connection is None:
+                    await asyncio.sleep(0.01)
+            first = first or feeds.connection
+            feed = await feeds.feed_of(system.partition)
+            await feed.next(BEGINNING, wait_seconds=0)
+            await asyncio.sleep(0.0005 * turn)
+            await feed.close()
+        await unconsumed(await channel.get_queue(system.queue, ensure=True))
+        assert feeds.connection is first, "what one partition does has not ended the connection of all"
+
+
+async def test_a_queue_is_declared_or_the_caller_is_cancelled(system: Feeding) -> None:
+    connection = await topology.connect(system.broker_url, "test")
+    try:
+        for turn in range(60):
+            declaring = asyncio.create_task(
+                topology.declare_queue(connection, system.namespace, GROUP, system.partition)
+            )
+            await asyncio.sleep(0.0005 * turn)
+            was_done = not declaring.cancel()
+            await asyncio.wait([declaring])
+            assert declaring.cancelled() or was_done, f"the cancellation of turn {turn} was lost"
+        assert not connection.is_closed
+    finally:
+        await connection.close()
 
 
 async def test_a_relay_whose_connection_ends_goes_on_over_another(system: Feeding) -> None:  # F35
@@ -204,6 +288,13 @@ def test_a_message_carries_whole_commits_and_every_byte(  # I08
     commit = Commit(1, 1, 1, NOW, hash_, bytes(32))
     page = Page(1, BEGINNING, [event], commit.mark, [commit])
     assert [decode_message(encode_message(part)).page for part in messages_of(page)] == [page]
+
+
+async def unconsumed(queue: AbstractQueue) -> None:
+    """Wait until nobody consumes a queue: the broker counts one that has left for a moment more."""
+    async with asyncio.timeout(10):
+        while (await queue.declare()).consumer_count:
+            await asyncio.sleep(0.05)
 
 
 def _one_message_a_commit(page: Page) -> Iterator[Page]:

@@ -100,3 +100,33 @@ async def test_work_runs_only_on_what_is_held_and_starts_again_when_it_fails(
             while len(first.running) < 8:
                 await asyncio.sleep(0.02)
     assert await pool.fetchval("SELECT count(*) FROM everfold.leases") == 0
+
+
+async def test_work_that_loses_its_cancellation_is_ended_all_the_same(
+    pool: "asyncpg.Pool[Any]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_store.leases.STOP_SECONDS_MAX", 1.0)
+    lost, ended = asyncio.Event(), asyncio.Event()
+
+    async def work(partition: int) -> None:
+        if partition != 3:
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.set()  # as a client library does that takes it for its own
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    stop = asyncio.Event()
+    worker = LeasedWork(leases(pool, process_identity(), "loses"), work)
+    running = asyncio.create_task(worker.run(stop))
+    async with asyncio.timeout(20):
+        while len(worker.running) < len(PARTITIONS):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        stop.set()
+        await running
+    assert (lost.is_set(), ended.is_set()) == (True, True)

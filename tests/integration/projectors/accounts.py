@@ -10,6 +10,7 @@ from typing import Any
 import uuid_utils
 
 from event_store.log import Append, Check, Expect, NewEvent
+from event_store.object_store import object_store_of
 from event_store.postgres import PostgresLog
 from event_store.role import ConsumerRole
 from event_store.servers import LogRoles
@@ -69,7 +70,7 @@ async def read_side(store_url: str, **settings: Any) -> AsyncIterator[ReadSide]:
     roles = LogRoles(writing=given.role_of("appender"), reading=feed)
     async with (
         open_read_side(given, name="test", role=feed) as side,
-        PostgresLog(given.store_urls, given.namespace, roles=roles) as log,
+        PostgresLog(given.store_urls, given.namespace, archive=object_store_of(given), roles=roles) as log,
     ):
         yield replace(side, log=log)
 

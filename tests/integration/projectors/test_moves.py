@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from event_store.connections import connect
 from event_store.consumer import AtFence
 from event_store.feed import LogFeed
+from event_store.lost_moves import LostMoves
+from event_store.object_store import object_store_of
 from event_store.postgres import PostgresLog
 from projectors import build
 from projectors.build import Build, Workshop
@@ -19,6 +22,7 @@ from projectors.tables import read_tables
 from projectors.verify import verify_projections
 from projectors.writing import Writer
 from schemas.envelope import BEGINNING
+from tests.integration.event_store.lost_tail import lose_tail
 from tests.integration.projectors.accounts import (
     TENANT,
     append,
@@ -39,7 +43,8 @@ async def move(side: ReadSide, tenant: str = TENANT) -> tuple[int, int]:
     lived = {stay.partition for stay in residences}
     to = next(partition for partition in side.log.partitions if partition not in lived)
     left = residences.present.partition
-    async with PostgresLog(side.settings.store_urls, side.settings.namespace) as mover:
+    store = object_store_of(side.settings)
+    async with PostgresLog(side.settings.store_urls, side.settings.namespace, archive=store) as mover:
         await mover.move_tenant(tenant, to)
     while (await side.log.residences_of(tenant)).present.partition != to:
         await asyncio.sleep(0.05)
@@ -182,3 +187,29 @@ async def test_what_is_parked_stays_parked_and_is_released_as_a_whole(  # F55
         await caught_up(side, await append(side.log, "bad", Deposited(cents=2)))
         assert (await balances(side))["bad"] == 680
         assert await all_equal(side)
+
+
+async def test_an_arrival_whose_fence_was_lost_is_passed_where_the_fence_stands_now(
+    store_url: str,
+) -> None:  # F55 F57
+    """The arrival names a position that its partition may never come to again."""
+    async with read_side(store_url) as side:
+        await append(side.log, "a", *[Deposited(cents=1) for _ in range(5)])
+        left, to = await move(side)
+        position = await append(side.log, "a", Deposited(cents=10))
+        admin = await connect(store_url)
+        await lose_tail(admin, left, after=0)
+        admin.terminate()
+        await append(side.log, "n", Deposited(cents=3), tenant=await a_neighbour(side, left))
+        async with PostgresLog(side.settings.store_urls, side.settings.namespace) as log:
+            (kept,) = await LostMoves(log, actor="ann", reason="restored").put_up_again()
+        assert (kept.fences, kept.streams_cut, kept.named) == ({left: 2}, 1, ["accounts/a"])
+        page = await LogFeed(side.log, to).next(BEGINNING, wait_seconds=0)
+        assert page.arrival is not None
+        assert page.arrival.fence.position == 6
+        async with running_projector(side):
+            await caught_up(side, position)
+            assert await balances(side) == {"a": 10}
+            assert await all_equal(side)
+            assert (await new_build(side).run(verify=True)).swapped
+            assert await balances(side, 2) == {"a": 10}

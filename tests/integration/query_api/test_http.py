@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.query_api.live import served
 from tests.integration.query_api.readside import TENANT, ReadSideUnderTest
-from tests.load import Connection
+from tests.raw_http import RawConnection
 
 
 def problem(response: Any) -> tuple[int, str]:
@@ -134,7 +134,7 @@ async def test_an_answer_that_is_not_modified_has_no_body_and_its_connection_goe
     await side.open_account("A-1")
     await side.apply()
     async with served(side.api) as url:
-        connection = Connection("127.0.0.1", int(url.rpartition(":")[2]), side.token(TENANT, ["viewer"]))
+        connection = RawConnection("127.0.0.1", int(url.rpartition(":")[2]), side.token(TENANT, ["viewer"]))
         first = await connection.request("GET", "/v1/accounts/A-1")
         known = {"if-none-match": first.headers["etag"]}
         second = await connection.request("GET", "/v1/accounts/A-1", headers=known)

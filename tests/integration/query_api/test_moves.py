@@ -56,7 +56,7 @@ class Bank:
 
 
 @asynccontextmanager
-async def open_bank(store_url: str, redis_url: str, folder: Path) -> AsyncIterator[Bank]:
+async def open_bank(store_url: str, redis_url: str, folder: Path, **more: Any) -> AsyncIterator[Bank]:
     """Run a projector that writes documents through, and the query API, in this process."""
     settings = load_settings(
         store_url=store_url,
@@ -65,10 +65,11 @@ async def open_bank(store_url: str, redis_url: str, folder: Path) -> AsyncIterat
         data_dir=folder,
         domains="toy",
         broker_url="log",
+        **more,
     )
     token = issue_development_token(settings, tenant=TENANT, roles=["viewer", "auditor"])
     async with (
-        read_side(store_url) as side,
+        read_side(store_url, **more) as side,
         RedisCache(redis_url, timeout_seconds=2) as redis,
         DocumentQueue(DocumentWriter(redis, settings.namespace)) as queue,
         running_projector(side, applied=queue.put),

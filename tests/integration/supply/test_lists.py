@@ -41,6 +41,10 @@ async def test_a_list_has_every_row_once_in_the_order_of_ids(
     assert await told.walk(f"/v1/{route}", limit=limit) == await documents(told, projection, table)
 
 
+def has_item(order: Document, item_id: str) -> bool:
+    return any(line["item_id"] == item_id for line in order["lines"])
+
+
 def ordered_at(order: Document) -> datetime:
     return datetime.fromisoformat(order["ordered_at"])
 
@@ -67,12 +71,15 @@ async def test_orders_come_latest_first_with_ties_by_id(told: Told) -> None:
         ({"customer_id": "C1"}, lambda order: True),
         ({"customer_id": "nobody"}, lambda order: False),
         ({"site_id": "S2"}, lambda order: order["site_id"] == "S2"),
+        ({"item_id": "BOTH"}, lambda order: has_item(order, "BOTH")),
+        ({"item_id": "nothing"}, lambda order: False),
+        (
+            {"item_id": "BOTH", "site_id": "S1"},
+            lambda order: has_item(order, "BOTH") and order["site_id"] == "S1",
+        ),
         (
             {"item_id": "BOTH", "status": ["delivered", "shipped"]},
-            lambda order: (
-                order["status"] in ("delivered", "shipped")
-                and any(line["item_id"] == "BOTH" for line in order["lines"])
-            ),
+            lambda order: order["status"] in ("delivered", "shipped") and has_item(order, "BOTH"),
         ),
     ],
     ids=lambda value: "rows" if callable(value) else str(value),
@@ -89,6 +96,8 @@ async def test_a_range_of_times_has_its_beginning_and_not_its_end(told: Told) ->
     first, last = everything[3]["ordered_at"], everything[-4]["ordered_at"]
     found = await told.walk("/v1/orders", sort="ordered_at", ordered_from=first, ordered_to=last)
     assert found == [order for order in everything if first <= order["ordered_at"] < last]
+    of_item = await told.walk("/v1/orders", item_id="BOTH", ordered_from=first, ordered_to=last, limit=2)
+    assert of_item == [order for order in reversed(found) if has_item(order, "BOTH")]
     day = first[:10]
     assert await told.walk("/v1/orders", ordered_from=day) == await told.walk(
         "/v1/orders", ordered_from=f"{day}T00:00:00Z"

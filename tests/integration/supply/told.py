@@ -23,7 +23,7 @@ from projectors.decoding import Decoder
 from projectors.documents import DocumentQueue
 from projectors.projection import Key, Projection, Stream
 from projectors.read_side import ReadSide, open_read_side
-from query_api.app import query_api
+from query_api.app import QueryApi, query_api
 from schemas.envelope import BEGINNING, Metadata
 from schemas.position import position_of
 from tests.integration.projectors.accounts import running_projector
@@ -42,6 +42,7 @@ class Told:
     """What a test asks."""
 
     side: ReadSide
+    api: QueryApi
     client: httpx2.AsyncClient
     token: str = ""
     """The position of the last event."""
@@ -126,4 +127,4 @@ async def telling(settings: Settings) -> AsyncIterator[Told]:
             headers={"authorization": f"Bearer {token}"},
             timeout=60,
         )
-        yield Told(side, await stack.enter_async_context(client))
+        yield Told(side, api, await stack.enter_async_context(client))

@@ -14,12 +14,13 @@ SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
        convert_to(repeat('x', 120), 'UTF8'), n, '\x00'
   FROM generate_series(1, 1000000) AS n;
 
-INSERT INTO {orders}.items (tenant, item_id, order_id, doc, position, commit_hash)
-SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,
-       'I' || CASE line WHEN 1 THEN n % 2003 ELSE 5001 END,
-       'O' || lpad(n::text, 8, '0'), '{}'::bytea, n, '\x00'
-  FROM generate_series(1, 1000000) AS n, generate_series(1, 2) AS line
- WHERE line = 1 OR n % 4 = 1;
+INSERT INTO {orders}.items (tenant, item_id, order_id, ordered_at, doc, position, commit_hash)
+SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END, item, 'O' || lpad(n::text, 8, '0'),
+       timestamptz '2026-01-01T00:00Z' + n / 3 * interval '1 minute', '{}'::bytea, n, '\x00'
+  FROM (SELECT n, 'I' || n % 2003 AS item FROM generate_series(1, 1000000) AS n UNION ALL
+        SELECT n, 'I5001' FROM generate_series(1, 1000000, 4) AS n UNION ALL
+        SELECT n, 'I6001' FROM generate_series(33, 1000000, 100) AS n UNION ALL
+        SELECT n, 'I7001' FROM generate_series(777, 1000000, 200000) AS n) AS lines;
 
 INSERT INTO {stock_levels}.rows (tenant, site_id, item_id, available, doc, position, commit_hash)
 SELECT CASE WHEN n % 10 = 0 THEN 'neighbour' ELSE 'demo' END,

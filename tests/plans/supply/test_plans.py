@@ -57,7 +57,9 @@ PAGE_ROWS = 51
 PAGE_BLOCKS_MAX = 700
 """51 rows, some looked up after others that a filter drops, at a few blocks each. The orders alone have some 40,000."""
 ITEM_BLOCKS_MAX = 3_000
-"""Orders of an item are found along its index and then put in order: those of one item here are some five hundred."""
+"""With another filter, orders of an item are found along its index and then put in order: of I77 some five hundred."""
+WALK_BLOCKS_MAX = 300
+"""51 rows along an index that has them in order, each looked up in another table at four blocks, and not one more."""
 SUM_BLOCKS_MAX = 3_000
 """What a month of top items may add up: some sixty thousand rows that lie together."""
 SERIES = {
@@ -147,8 +149,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)
 def statement_of(query: type[Query], given: Mapping[str, Any], sort: str, after: Sequence[Any]) -> Statement:
     generations = tuple(sorted((projection.name, GENERATION) for projection in query.reads))
     if issubclass(query, ListQuery):
-        order = sort or next(iter(query.sorts))
-        return list_statement(NAMESPACE, query, generations, tuple(given), order, bool(after))
+        order, names = sort or next(iter(query.sorts)), tuple(given)
+        walk = query.walk_of(names, order, query.projection.version)
+        return list_statement(NAMESPACE, query, generations, names, order, bool(after), walk=walk)
     if issubclass(query, DocumentQuery):
         return document_statement(NAMESPACE, query, GENERATION)
     assert issubclass(query, ComputedQuery)
@@ -210,13 +213,40 @@ ORDERS: list[dict[str, Any]] = [
     {"status": ["placed", "confirmed", "cancelled"]},
     {"customer_id": "C5"},
     {"site_id": "S3"},
-    {"item_id": "I7"},
-    {"item_id": "I5001"},
     {"ordered_from": MID},
     {"ordered_from": MID, "ordered_to": LATER},
     {"customer_id": "C5", "status": ["delivered"]},
     {"site_id": "S3", "item_id": "I77"},
 ]
+
+
+BOTH_WAYS: list[tuple[str, tuple[Any, ...]]] = [
+    (sort, after)
+    for sort in ("-ordered_at", "ordered_at")
+    for after in ((), (MID, "O00050000"), (LATER, "O00050000"))
+]
+
+
+@pytest.mark.parametrize(("sort", "after"), BOTH_WAYS, ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"ordered_from": MID}, {"ordered_from": MID, "ordered_to": LATER}], ids=str
+)
+@pytest.mark.parametrize("item", ["I5001", "I6001", "I7", "I7001", "I404"])
+async def test_orders_of_an_item_are_read_along_its_index_however_common_it_is(
+    connection: Connection, item: str, more: dict[str, Any], sort: str, after: tuple[Any, ...]
+) -> None:
+    """In every fourth order, in one of a hundred, in some hundreds, in five, in none."""
+    plan = await plan_of(connection, OrderList, {"item_id": item, **more}, sort, after)
+    assert blocks(plan) <= WALK_BLOCKS_MAX
+
+
+@pytest.mark.parametrize("after", [(), ("O00050000",)], ids=["first", "next"])
+@pytest.mark.parametrize("item", ["I6001", "I7", "I7001"])
+async def test_orders_of_an_item_by_their_ids_are_read_along_its_key(
+    connection: Connection, item: str, after: tuple[Any, ...]
+) -> None:
+    plan = await plan_of(connection, OrderList, {"item_id": item}, "order_id", after)
+    assert blocks(plan) <= WALK_BLOCKS_MAX
 
 
 @pytest.mark.parametrize("after", [(), (MID, "O00050000")], ids=["first", "next"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from event_store.pace import PATIENCE_SECONDS_MAX, Pace
+from event_store.pace import PAGE_SECONDS, PATIENCE_SECONDS_MAX, Pace
 
 
 def pages(events_per_second: float, *, work_seconds: float, seconds: float = 5.0) -> list[float]:
@@ -24,9 +24,13 @@ def test_two_thousand_events_a_second_and_more_come_in_pages_as_large_as_patienc
     assert sizes[-1] > 4_000 * PATIENCE_SECONDS_MAX * 0.9
 
 
-def test_below_that_they_come_as_they_are_committed() -> None:
+def test_below_that_they_are_what_comes_while_a_page_costs_as_much() -> None:
     sizes = pages(900, work_seconds=0.001)
-    assert max(sizes) <= 2
+    assert max(sizes) <= 900 * PAGE_SECONDS + 1
+
+
+def test_few_events_come_as_they_are_committed() -> None:
+    assert max(pages(200, work_seconds=0.001)) == 1
 
 
 def test_work_counts_as_waiting() -> None:

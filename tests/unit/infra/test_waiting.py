@@ -2,7 +2,7 @@
 
 import asyncio
 
-from infra.waiting import keep_at
+from infra.waiting import apart, keep_at
 
 SECONDS_MAX = 30.0
 FOR_EVER_SECONDS = 3_600.0
@@ -57,3 +57,23 @@ async def test_a_rest_ends_when_there_is_news() -> None:
     async with asyncio.timeout(SECONDS_MAX):
         await keep_at(step, stop, what="test", retry_seconds=0, wake=wake)
     assert steps == 3
+
+
+async def test_what_is_done_apart_goes_on_when_its_caller_is_cancelled() -> None:
+    begun, goes_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> str:
+        begun.set()
+        await goes_on.wait()
+        done.set()
+        return "done"
+
+    caller = asyncio.create_task(apart(work()))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert (caller.cancelled(), done.is_set()) == (True, False)
+    goes_on.set()
+    async with asyncio.timeout(SECONDS_MAX):
+        await done.wait()
+        assert await apart(work()) == "done"
