@@ -26,6 +26,8 @@ UNUSED_MILLISECONDS_MAX = 3600 * 1000
 DELIVERIES_MAX = 20
 """After so many a message goes to the dead letters; the feed reads from the log what was in it."""
 DEAD_MESSAGES_MAX = 10_000
+DEAD_LETTER_STRATEGY = "at-most-once"
+"""The other one can make every such queue of a node unreadable (decision 0031), to keep what no one depends on."""
 
 
 def queue_name(namespace: str, group: str, partition: int) -> str:
@@ -81,7 +83,7 @@ async def _declare_queue(connection: AbstractConnection, namespace: str, group: 
         "x-delivery-limit": DELIVERIES_MAX,
         "x-dead-letter-exchange": dead,
         "x-dead-letter-routing-key": name,
-        "x-dead-letter-strategy": "at-least-once",
+        "x-dead-letter-strategy": DEAD_LETTER_STRATEGY,
         "x-overflow": "reject-publish",
         "x-max-length": QUEUE_MESSAGES_MAX,
         "x-max-length-bytes": QUEUE_BYTES_MAX,
