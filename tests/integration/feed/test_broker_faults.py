@@ -123,14 +123,17 @@ async def test_what_hands_on_dead_letters_at_least_once_may_have_ended(  # F33, 
 ) -> None:
     with own_broker(tmp_path / "rabbitmq") as rabbitmq:
         await control(rabbitmq, "eval", "ok = supervisor:terminate_child(rabbit_sup, rabbit_fifo_dlx_sup).")
-        async with feeding(database, rabbitmq.url, tidies=False) as system:
-            async with system.relaying(), system.consuming():
-                await delivered_again(system)
-                await system.put([b"a forgery"])
-                async with system.channel() as channel, asyncio.timeout(BACK_SECONDS_MAX):
-                    dead = await channel.get_queue(topology.dead_name(system.namespace), ensure=True)
-                    while await dead.get(fail=False, no_ack=True) is None:
-                        await asyncio.sleep(0.05)
+        async with (
+            feeding(database, rabbitmq.url, tidies=False) as system,
+            system.relaying(),
+            system.consuming(),
+        ):
+            await delivered_again(system)
+            await system.put([b"a forgery"])
+            async with system.channel() as channel, asyncio.timeout(BACK_SECONDS_MAX):
+                dead = await channel.get_queue(topology.dead_name(system.namespace), ensure=True)
+                while await dead.get(fail=False, no_ack=True) is None:
+                    await asyncio.sleep(0.05)
 
 
 async def waiting_for(system: Feeding) -> str:
