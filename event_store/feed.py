@@ -18,6 +18,8 @@ from schemas.errors import EpochChanged
 from schemas.moves import TenantArrived
 
 PAGE_EVENTS_MAX = 2_000
+PAGE_EVENTS_FIRST = 500
+"""Pages begin with so many and double: who is killed every few seconds, or by what is in a page, still gets on."""
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.25, 1.0
 
@@ -103,6 +105,8 @@ class LogFeed:
         self._partition = partition
         self._watch = watch
         self._events_max = events_max
+        self._events = min(PAGE_EVENTS_FIRST, events_max)
+        """How many the next page may hold."""
         self._ahead: tuple[CommitMark, asyncio.Task[Page]] | None = None
         self._end: CommitMark | None = None
         """Where the log ended when it was last read."""
@@ -127,7 +131,8 @@ class LogFeed:
             page = await self._read(after)
         self._poll_seconds = POLL_SECONDS_MIN
         self._pace.took(len(page.events), clock())
-        if len(page.events) >= self._events_max // 2:
+        if len(page.events) >= self._events // 2:
+            self._events = min(2 * self._events, self._events_max)
             self._ahead = page.end, asyncio.create_task(self._read_log(page.end))
         return page
 
@@ -149,18 +154,12 @@ class LogFeed:
 
     async def _read_log(self, after: CommitMark) -> Page:
         heard = self._watch.heard(self._partition) if self._watch is not None else 0
-        page = await self._log.read_page(
-            self._partition, after, events_max=self._events_max, bytes_max=PAGE_BYTES_MAX
-        )
+        limit = self._events
+        page = await self._log.read_page(self._partition, after, events_max=limit, bytes_max=PAGE_BYTES_MAX)
         if self._watch is not None and heard > page.end.position and not page.events:
             self._watch.disbelieve(self._partition, heard)
-        self._end = page.end if self._is_all(page) else None
+        self._end = page.end if _is_all(page, limit) else None
         return page
-
-    def _is_all(self, page: Page) -> bool:
-        """Say whether a page was all that the log had: neither bound has cut it short."""
-        octets = sum(len(event.data) + len(event.metadata) for event in page.events)
-        return len(page.events) <= self._events_max // 2 and octets <= PAGE_BYTES_MAX // 2
 
     async def _wait(self, position: int, seconds: float) -> None:
         if self._watch is None:
@@ -175,3 +174,9 @@ class LogFeed:
             await asyncio.gather(
                 task, return_exceptions=True
             )  # and a cancellation of the caller is the caller's
+
+
+def _is_all(page: Page, events_max: int) -> bool:
+    """Say whether a page was all that the log had: neither bound has cut it short."""
+    octets = sum(len(event.data) + len(event.metadata) for event in page.events)
+    return len(page.events) <= events_max // 2 and octets <= PAGE_BYTES_MAX // 2

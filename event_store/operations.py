@@ -279,11 +279,12 @@ class Operations:
         await self._fetch(self._sql("sql/queries/operation_end.sql"), number, holder, state, told, error, 0)
 
     async def hand_back(self, number: str, holder: str, error: str | None, *, counts: bool) -> None:
-        """Let others take an operation up; say why, and whether the attempt counts."""
+        """Let others take an operation up, and tell them; say why, and whether the attempt counts."""
         await self._fetch(
             self._sql("sql/queries/operation_end.sql"),
             number, holder, "waiting", None, error, 0 if counts else 1,
         )  # fmt: skip
+        await self._fetch("SELECT pg_notify($1, $2)", self.channel, number)
 
 
 def read_asked(value: Any) -> Asked:

@@ -24,6 +24,7 @@ from event_store.operations import (
     SkipParked,
     SwapBack,
 )
+from projectors.binaries import is_folded
 from projectors.build import Build, Built, Workshop
 from projectors.build_workers import BuildWorkers, workers_of
 from projectors.dead_letters import one_parked, read_parked, retry, skip
@@ -205,6 +206,8 @@ async def _swap_back(side: ReadSide, name: str, progress: Progress) -> str:
         if row["projection"] == name and row["generation"] == live.previous
     )  # fmt: skip
     if before["version"] != kind.version:
+        if is_folded(name, before["version"], await side.generations.alive_groups()):
+            raise FoldedByAnother(name, before["version"], kind.version)
         raise MalformedRequest(
             f"generation {live.previous} is of version {before['version']}: run the program that folds it"
         )

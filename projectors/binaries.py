@@ -22,9 +22,18 @@ def group_of(kinds: Mapping[str, type[Projection[Row]]]) -> str:
 
 def is_folded_by(mine: str, name: str, version: int, alive: Iterable[str]) -> bool:
     """Say whether a version of a projection is for the group `mine` to fold, of all groups that are alive."""
-    wanted = _folded(name, version)
-    able = [group for group in {*alive, mine} if wanted in group.removeprefix(PREFIX).split(",")]
+    able = _able(name, version, {*alive, mine})
     return bool(able) and min(able) == mine
+
+
+def is_folded(name: str, version: int, alive: Iterable[str]) -> bool:
+    """Say whether any of the groups that are alive folds a version of a projection."""
+    return bool(_able(name, version, alive))
+
+
+def _able(name: str, version: int, groups: Iterable[str]) -> list[str]:
+    wanted = _folded(name, version)
+    return [group for group in groups if wanted in group.removeprefix(PREFIX).split(",")]
 
 
 def _folded(name: str, version: int) -> str:

@@ -147,9 +147,12 @@ class Carrier:
             operation.attempts < ATTEMPTS_MAX or isinstance(error, BeingBuilt)
         ):
             logger.info("operation waits", id=number, error=repr(error))
-            await asyncio.sleep(PAUSE_SECONDS)
-            is_ours = not isinstance(error, FOR_OTHERS)
-            await self.operations.hand_back(number, holder, _words(error), counts=is_ours)
+            if isinstance(error, FOR_OTHERS):
+                await self.operations.hand_back(number, holder, _words(error), counts=False)
+                await asyncio.sleep(PAUSE_SECONDS)  # meanwhile others have taken it up
+            else:
+                await asyncio.sleep(PAUSE_SECONDS)
+                await self.operations.hand_back(number, holder, _words(error), counts=True)
         else:
             if not isinstance(error, ServiceError):
                 logger.error("operation failed", id=number, error=repr(error), exc_info=error)

@@ -58,10 +58,10 @@ class GenerationBehind(Rejection):
 
 @dataclass(eq=False)
 class FoldedByAnother(Unavailable):
-    """The live generation is of another version than this program folds; a process of the other program must do it."""
+    """The generation is of another version than this program folds; a process of the other program must do it."""
 
     projection: str
-    live_version: int
+    version: int
     own_version: int
 
 

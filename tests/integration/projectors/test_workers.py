@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from event_store import feed
 from projectors import live
 from projectors.dead_letters import read_parked
 from projectors.fold_workers import FoldWorkers
@@ -82,8 +83,9 @@ async def test_one_then_eight_then_three_workers_keep_order_and_apply_each_event
 
 @pytest.mark.timeout(300)
 async def test_a_row_that_is_refused_parks_alone_with_workers_too(  # F38
-    store_url: str, workers: FoldWorkers
+    store_url: str, workers: FoldWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feed, "PAGE_EVENTS_FIRST", feed.PAGE_EVENTS_MAX)  # one page holds all that follows
     workers.resize(2)
     async with read_side(store_url) as side:
         huge: list[tuple[str, Event]] = [("huge", Deposited(cents=INTEGER_MAX))] * 515

@@ -30,7 +30,7 @@ class Pages:
         events, commits, mark = [], [], after
         for position in range(after.position + 1, min(self.end, after.position + events_max) + 1):
             events.append(RecordedEvent(0, position, "t", "s", position, "id", "Done", 1, b"{}", b"{}", NOW))
-            commits.append(Commit(0, position, position, NOW, bytes([position]) * 32, mark.hash))
+            commits.append(Commit(0, position, position, NOW, position.to_bytes(32), mark.hash))
             mark = commits[-1].mark
         return Page(partition, after, events, mark, commits)
 
@@ -46,6 +46,17 @@ async def test_each_page_is_one_read() -> None:
         assert len(page.events) == 1
         assert pages.reads == number
         mark = page.end
+
+
+async def test_pages_begin_small_and_grow_and_none_is_waited_for() -> None:
+    pages = Pages(end=5_000)
+    feed, mark, sizes = LogFeed(pages, 0, pages.watch), BEGINNING, []
+    async with asyncio.timeout(0.2):
+        while mark.position < pages.end:
+            page = await feed.next(mark, wait_seconds=5)
+            mark = page.end
+            sizes.append(len(page.events))
+    assert sizes == [500, 1_000, 2_000, 1_500]
 
 
 async def test_what_was_appended_meanwhile_is_read_at_once() -> None:
