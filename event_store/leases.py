@@ -119,6 +119,8 @@ class LeasedWork:
     shared_by: Callable[[int], None] = lambda _members: None
     """Told how many processes share the partitions, each time the leases are renewed."""
     running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    ending: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    """What is being ended: beside the renewals, so that work that does not end costs the others no lease."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then end all work and give the leases back."""
@@ -129,7 +131,8 @@ class LeasedWork:
                     async with asyncio.timeout(RENEW_SECONDS):
                         await stop.wait()
         finally:
-            await self._end(list(self.running))
+            self._begin_end(list(self.running))
+            await asyncio.gather(*self.ending.values())
             with suppress(*NO_REPLY):
                 async with asyncio.timeout(STOP_SECONDS_MAX):
                     await self.leases.leave()
@@ -140,24 +143,35 @@ class LeasedWork:
         return time.monotonic() < self.leases.valid_until
 
     async def _turn(self) -> None:
+        ending = set(self.ending)  # what the renewal says of these may be of before they were given back
         try:
-            async with asyncio.timeout(LEASE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds()):
                 held, surplus = await self.leases.renew()
         except NO_REPLY as error:
             log.warning("leases not renewed", group=self.leases.group, error=repr(error))
             if not self.ready:
-                await self._end(list(self.running))
+                self._begin_end(list(self.running))
             return
         self.shared_by(self.leases.members)
-        await self._end([partition for partition in self.running if partition not in held])
-        if surplus:
-            await self._end(surplus)
-            await self.leases.release(surplus)
+        self._begin_end([partition for partition in self.running if partition not in held])
+        self._begin_end(surplus, releases=True)
         for partition in held:
-            if partition not in surplus and partition not in self.running:
+            if partition not in {*surplus, *ending, *self.running, *self.ending}:
                 self.running[partition] = asyncio.create_task(
                     self._keep(partition), name=f"{self.leases.group} {partition}"
                 )
+
+    def _patience_seconds(self) -> float:
+        """Return how long a renewal may take: no longer than what is held is certain."""
+        certain = self.leases.valid_until - time.monotonic()
+        return certain if certain > 0 else LEASE_SECONDS
+
+    def _begin_end(self, partitions: Sequence[int], *, releases: bool = False) -> None:
+        """Have work ended, as far as there is any, and give its leases back where they are still held."""
+        fresh = [partition for partition in partitions if partition not in self.ending]
+        if fresh:
+            task = asyncio.create_task(self._end(fresh, releases=releases))
+            self.ending |= dict.fromkeys(fresh, task)
 
     async def _keep(self, partition: int) -> None:
         """Start the work again when it fails: whatever it was, the next lease holder would meet it too."""
@@ -187,8 +201,20 @@ class LeasedWork:
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, RESTART_SECONDS_MAX)
 
-    async def _end(self, partitions: Sequence[int]) -> None:
-        tasks = [self.running.pop(partition) for partition in partitions if partition in self.running]
+    async def _end(self, partitions: Sequence[int], *, releases: bool) -> None:
+        try:
+            await self._end_work(
+                [self.running.pop(partition) for partition in partitions if partition in self.running]
+            )
+            if releases:
+                with suppress(*NO_REPLY):  # then it is told as surplus again
+                    async with asyncio.timeout(LEASE_SECONDS):
+                        await self.leases.release(partitions)
+        finally:
+            for partition in partitions:
+                del self.ending[partition]
+
+    async def _end_work(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         if tasks:
             names = sorted(task.get_name() for task in tasks)
             log.info("partitions given up", group=self.leases.group, tasks=names)

@@ -28,6 +28,7 @@ from event_store.relayed_pages import RelayedLog, RelayedPages
 from event_store.wake import HeadWatch
 from infra.failpoints import failpoint
 from infra.telemetry import Counter, log, span
+from infra.waiting import apart
 from schemas.envelope import BEGINNING
 from schemas.errors import EpochChanged, ServiceError, UnknownEvent
 
@@ -240,9 +241,7 @@ class GroupRelay:
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(topology.CALL_SECONDS_MAX):
-                    await channel.close()
+            await apart(_close(channel))  # cut short, it would end the connection, which others use
 
     async def _note(self, error: Exception) -> None:
         await self._close_channel()
@@ -251,6 +250,12 @@ class GroupRelay:
             if self._silent:
                 said = f"nothing was confirmed or answered in time, {self._silent} times in a row; the log is followed"
             await self._checkpoints.note_waiting(self.checkpoint, f"{type(error).__name__}: {said}"[:300])
+
+
+async def _close(channel: AbstractChannel) -> None:
+    with suppress(*BROKER_ERRORS):
+        async with asyncio.timeout(topology.CALL_SECONDS_MAX):
+            await channel.close()
 
 
 def _is_returned(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -130,3 +130,44 @@ async def test_work_that_loses_its_cancellation_is_ended_all_the_same(
         stop.set()
         await running
     assert (lost.is_set(), ended.is_set()) == (True, True)
+
+
+async def test_work_that_does_not_end_costs_the_other_partitions_no_lease(
+    pool: "asyncpg.Pool[Any]",
+) -> None:
+    may_end, ended = asyncio.Event(), []
+
+    async def work(partition: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if partition == 7:  # one that the second process is to have
+                while not may_end.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await may_end.wait()
+            ended.append(partition)
+
+    stop = asyncio.Event()
+    slow = LeasedWork(leases(pool, "elsewhere/a/1/1", "slow"), work)
+    running = asyncio.create_task(slow.run(stop))
+    second = leases(pool, "elsewhere/b/1/1", "slow")
+    try:
+        async with asyncio.timeout(20):
+            while len(slow.running) < len(PARTITIONS):
+                await asyncio.sleep(0.02)
+            await second.renew()
+            while not slow.ending:
+                await asyncio.sleep(0.02)
+            certain = slow.leases.valid_until
+            while slow.leases.valid_until == certain:
+                await asyncio.sleep(0.02)
+            assert (await second.renew())[0] == [], "what is still worked on has not been given back"
+            may_end.set()
+            while (await second.renew())[0] != [4, 5, 6, 7]:
+                await asyncio.sleep(0.1)
+            assert sorted(slow.running) == [0, 1, 2, 3]
+    finally:
+        may_end.set()
+        stop.set()
+        await running
+    assert sorted(ended) == list(PARTITIONS)
