@@ -9,6 +9,7 @@ conditions cost anything.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from event_store.log import (
@@ -39,7 +40,7 @@ class _Tagged(NamedTuple):
 
     append: int
     type: str
-    tags: frozenset[str]
+    tags: tuple[str, ...]
 
 
 def canonical_tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -50,6 +51,12 @@ def canonical_tags(tags: Sequence[str]) -> tuple[str, ...]:
         BatchTooLarge: There are too many, or one is too long.
         BadDefinition: One is empty or has control characters.
     """
+    return _canonical(tuple(tags))
+
+
+@lru_cache(maxsize=1_000)
+def _canonical(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Do so once for an event's tags and for the condition that names the same."""
     if len(tags) > EVENT_TAGS_MAX:
         raise BatchTooLarge(EVENT_TAGS_MAX, "tags of an event")
     for tag in tags:
@@ -71,7 +78,7 @@ class Boundaries:
     def add_tags(self, append: int, tenant: str, event: int, type_: str, tags: Sequence[str]) -> None:
         """Note that the batch's `event`-th event, of its `append`-th append, carries tags."""
         self._tags[event] = own = canonical_tags(tags)
-        tagged = _Tagged(append, type_, frozenset(own))
+        tagged = _Tagged(append, type_, own)
         for tag in own:
             self._by_tag[tenant, tag].append(tagged)
 
@@ -83,11 +90,10 @@ class Boundaries:
             BatchTooLarge: They have too many items.
             BadDefinition: An item has no tag: it could be checked only by reading everything.
         """
-        items = [(condition.after, item) for condition in append.conditions for item in condition.items]
-        if len(items) > CONDITION_ITEMS_MAX:
+        if sum(len(condition.items) for condition in append.conditions) > CONDITION_ITEMS_MAX:
             raise BatchTooLarge(CONDITION_ITEMS_MAX, "items of an append's conditions")
-        for after, item in items:
-            self._conditions.append((number, stream, after, _checked(append, item)))
+        for items, after in append.conditions:
+            self._conditions += [(number, stream, after, _checked(append, item)) for item in items]
 
     def arguments(self, events: int) -> Sequence[Sequence[Any]]:
         """Return the function's arguments from `_event_tags` on, for a batch of so many events."""
@@ -118,29 +124,42 @@ class Boundaries:
         for number, *_, item in self._conditions:
             appends[item].append(number)
         for item_number, (item, conditioned) in enumerate(appends.items(), 1):
-            matching = self._matching(item)
+            events = self._by_tag.get((item.tenant, item.tags[0]), ())
+            if not events or events[0].append >= conditioned[-1]:
+                continue
+            matching = _matching(item, events)
             if matching and matching[0] < conditioned[-1]:
                 barred += [(append, item_number) for append in conditioned]
                 bars += [(append, item_number) for append in matching]
         return sorted(barred), sorted(bars)
 
-    def _matching(self, item: _Item) -> Sequence[int]:
-        """Return the appends that have an event which an item matches, in order."""
-        return list(
-            dict.fromkeys(
-                event.append
-                for event in self._by_tag.get((item.tenant, item.tags[0]), ())
-                if event.tags.issuperset(item.tags) and (not item.types or event.type in item.types)
-            )
+
+def _matching(item: _Item, events: Sequence[_Tagged]) -> Sequence[int]:
+    """Return the appends that have an event which an item matches, in order."""
+    wanted = frozenset(item.tags)
+    return list(
+        dict.fromkeys(
+            event.append
+            for event in events
+            if wanted.issubset(event.tags) and (not item.types or event.type in item.types)
         )
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _types(types: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return types in order, each once; None where one cannot be."""
+    if any(not type_ or _CONTROL.search(type_) for type_ in types):
+        return None
+    return tuple(sorted(set(types)))
 
 
 def _checked(append: Append, item: QueryItem) -> _Item:
     tags = canonical_tags(item.tags)
     if not tags:
         raise BadDefinition(f"condition of an append to {append.stream}", "every item needs a tag")
-    if any(not type_ or _CONTROL.search(type_) for type_ in item.types):
+    if (types := _types(tuple(item.types))) is None:
         raise BadDefinition(
             f"condition of an append to {append.stream}", "a type is empty or holds control characters"
         )
-    return _Item(append.tenant, tags, tuple(sorted(set(item.types))))
+    return _Item(append.tenant, tags, types)
