@@ -19,17 +19,14 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
 from event_store.erasures import Erasure, Erasures, scrub_errors, write_down
-from event_store.failures import NO_REPLY
 from infra.documents import DOCUMENTS, DocumentWriter, Place
 from infra.failpoints import failpoint
 from infra.patient_redis import PatientRedis
 from projectors.read_side import ReadSide
+from projectors.replicas import replicated
 from projectors.scrub import Scrubbed, Traces, fence_workflows, find_traces, places_in, scrub_rows
 from projectors.scrub import generations_of as all_generations
-from schemas.errors import Unavailable
 from schemas.messages import format_instant
 
 ROWS_TOGETHER_MAX = 500
@@ -37,17 +34,8 @@ ERA_PARTS = 5
 """The parts of a document's key up to the era."""
 LATE_SECONDS = 15.0
 """How long what was read from the tables before may be on its way to Redis: a query's time and a fill's."""
-REPLICA_SECONDS_MAX = 60.0
-REPLICA_POLL_SECONDS = 0.2
 
 Say = Callable[[str], None]
-
-
-@dataclass(eq=False)
-class ReplicaBehind(Unavailable):
-    """A replica of the read tables does not follow, and readers may be answered from it: run the erasure again."""
-
-    replica: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,15 +110,9 @@ class Office:
         return {"states": await self.side.log.forget_states(traces.subject.tenant, traces.streams)}
 
     async def _replicas(self) -> dict[str, Any]:
-        """Wait until the replicas of the read tables have what was written."""
-        written = await self.side.pool.fetchval("SELECT pg_current_wal_insert_lsn()::text")
-        for number, url in enumerate(self.side.settings.replica_urls, 1):
-            try:
-                async with asyncio.timeout(REPLICA_SECONDS_MAX):
-                    await _replayed(url, written)
-            except NO_REPLY as error:
-                raise ReplicaBehind(number) from error
-        return {"replicas": len(self.side.settings.replica_urls)}
+        urls = self.side.settings.replica_urls
+        await replicated(self.side.pool, urls)
+        return {"replicas": len(urls)}
 
     async def _cache(self, traces: Traces, *, after_seconds: float = 0.0) -> dict[str, Any]:
         url, namespace = self.side.settings.redis_url, self.side.settings.namespace
@@ -183,17 +165,6 @@ def _row_of(key: bytes) -> tuple[bytes, ...]:
     """Return what a document's key says but for the era: namespace, letter, projection, generation; tenant and key."""
     parts = key.split(b":", ERA_PARTS)
     return (*parts[: ERA_PARTS - 1], parts[-1])
-
-
-async def _replayed(url: str, written: str) -> None:
-    connection = await asyncpg.connect(url, timeout=REPLICA_SECONDS_MAX)
-    try:
-        while not await connection.fetchval(
-            "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written
-        ):
-            await asyncio.sleep(REPLICA_POLL_SECONDS)
-    finally:
-        connection.terminate()
 
 
 def _generation(scrubbed: Scrubbed) -> dict[str, Any]:

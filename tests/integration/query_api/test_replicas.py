@@ -46,8 +46,12 @@ async def paused(replica_url: str) -> AsyncIterator[None]:
 
 async def caught_up(primary: ReadSideUnderTest, replica_url: str) -> None:
     """Wait until the replica has replayed all that the primary has written."""
-    # Rows are applied without waiting for the disk, so what counts is what is inserted, not what is written yet.
-    target = await primary.pool.fetchval("SELECT pg_current_wal_insert_lsn()")
+    # Rows are applied without waiting for the disk, so what counts is what is inserted, not what is written yet. What
+    # no commit follows may never be written, and so never be sent: hence one that is waited for.
+    async with primary.pool.acquire() as writer, writer.transaction():
+        target = await writer.fetchval("SELECT pg_current_wal_insert_lsn()")
+        await writer.execute("SET LOCAL synchronous_commit = on")
+        await writer.execute("SELECT pg_logical_emit_message(true, 'caught up', '')")
     # The test's own database may not have come there yet.
     connection = await asyncpg.connect(replica_url, database="postgres")
     try:
