@@ -14,7 +14,7 @@ from event_store.failures import NO_REPLY
 from infra.telemetry import log
 from schemas.errors import StoreUnavailable
 
-PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.002, 0.02
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.005, 0.02
 SECONDS_AN_EVENT = 0.0005
 """News of so many events buys so long a pause: followers of a log that grows fast read on by themselves (pace.py)."""
 RETRY_SECONDS = 1.0

@@ -3,12 +3,16 @@ How long a follower lets a page grow, so that it does not cost more than what it
 
 Each page costs a follower a transaction, whatever is in it. Under load every commit would become a page of its
 own, and followers would take from appends the processor time that makes them few. So a page buys some milliseconds
-of patience, and each of its events half a millisecond, up to a bound: at some hundred events a second pages begin to
+of patience, and each of its events half a millisecond, up to a bound: at a hundred events a second pages begin to
 grow, below that they shrink back to nothing, and a lone event is never held.
 """
 
-PAGE_SECONDS = 0.004
-"""What a page costs at the least, about: reading it, a transaction, and telling others."""
+PAGE_SECONDS = 0.010
+"""
+What a page buys at the least. Reading it, its transactions and telling others take less; but pages that follow each
+other faster make two cores busy at some hundred commands a second, and then everybody waits for a processor: with 4 ms
+it took twice as long from a commit to its row (`python -m tests.bench.pipeline`).
+"""
 SECONDS_AN_EVENT = 0.0005
 PATIENCE_SECONDS_MAX = 0.5
 

@@ -30,7 +30,7 @@ def test_below_that_they_are_what_comes_while_a_page_costs_as_much() -> None:
 
 
 def test_few_events_come_as_they_are_committed() -> None:
-    assert max(pages(200, work_seconds=0.001)) == 1
+    assert max(pages(80, work_seconds=0.001)) == 1
 
 
 def test_work_counts_as_waiting() -> None:
