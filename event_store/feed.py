@@ -110,6 +110,8 @@ class LogFeed:
         self._ahead: tuple[CommitMark, asyncio.Task[Page]] | None = None
         self._end: CommitMark | None = None
         """Where the log ended when it was last read."""
+        self._has_reached_end = False
+        """Until then a small page may be one that a large commit has cut short, and nobody has told of the rest."""
         self._poll_seconds = POLL_SECONDS_MIN
         self._pace = Pace(page_seconds)
 
@@ -158,7 +160,8 @@ class LogFeed:
         page = await self._log.read_page(self._partition, after, events_max=limit, bytes_max=PAGE_BYTES_MAX)
         if self._watch is not None and heard > page.end.position and not page.events:
             self._watch.disbelieve(self._partition, heard)
-        self._end = page.end if _is_all(page, limit) else None
+        self._has_reached_end |= not page.events
+        self._end = page.end if self._has_reached_end and _is_all(page, limit) else None
         return page
 
     async def _wait(self, position: int, seconds: float) -> None:
@@ -177,6 +180,6 @@ class LogFeed:
 
 
 def _is_all(page: Page, events_max: int) -> bool:
-    """Say whether a page was all that the log had: neither bound has cut it short."""
+    """Say whether a page was likely all that the log had: neither bound has cut it short."""
     octets = sum(len(event.data) + len(event.metadata) for event in page.events)
     return len(page.events) <= events_max // 2 and octets <= PAGE_BYTES_MAX // 2

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import cycle
 
 from event_store.feed import LogFeed
 from event_store.log import Commit, Page
@@ -14,9 +15,11 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass
 class Pages:
-    """A log of commits of one event each, which counts how often it is read."""
+    """A log, of commits of one event each unless said otherwise, which counts how often it is read."""
 
     end: int = 0
+    commit_events: tuple[int, ...] = (1,)
+    """How many events commits have, in turn."""
     reads: int = 0
     watch: HeadWatch = field(default_factory=lambda: HeadWatch([], "test"))
 
@@ -27,10 +30,21 @@ class Pages:
     async def read_page(self, partition: int, after: CommitMark, *, events_max: int, bytes_max: int) -> Page:
         self.reads += 1
         await asyncio.sleep(0)
-        events, commits, mark = [], [], after
-        for position in range(after.position + 1, min(self.end, after.position + events_max) + 1):
-            events.append(RecordedEvent(0, position, "t", "s", position, "id", "Done", 1, b"{}", b"{}", NOW))
-            commits.append(Commit(0, position, position, NOW, position.to_bytes(32), mark.hash))
+        events: list[RecordedEvent] = []
+        commits: list[Commit] = []
+        mark = after
+        last = 0
+        for size in cycle(self.commit_events):
+            first, last = last + 1, min(last + size, self.end)
+            if first > last or (commits and last - after.position > events_max):
+                break
+            if last <= after.position:
+                continue
+            events += [
+                RecordedEvent(0, position, "t", "s", position, "id", "Done", 1, b"{}", b"{}", NOW)
+                for position in range(first, last + 1)
+            ]
+            commits.append(Commit(0, first, last, NOW, last.to_bytes(32), mark.hash))
             mark = commits[-1].mark
         return Page(partition, after, events, mark, commits)
 
@@ -38,8 +52,7 @@ class Pages:
 async def test_each_page_is_one_read() -> None:
     pages = Pages()
     feed, mark = LogFeed(pages, 0, pages.watch, page_seconds=0), BEGINNING
-    pages.append()
-    mark = (await feed.next(mark, wait_seconds=1)).end
+    assert not (await feed.next(mark, wait_seconds=0)).events
     for number in range(2, 6):
         asyncio.get_running_loop().call_later(0.01, pages.append)
         page = await feed.next(mark, wait_seconds=1)
@@ -57,6 +70,16 @@ async def test_pages_begin_small_and_grow_and_none_is_waited_for() -> None:
             mark = page.end
             sizes.append(len(page.events))
     assert sizes == [500, 1_000, 2_000, 1_500]
+
+
+async def test_a_page_that_a_large_commit_has_cut_short_is_followed_at_once_though_nobody_has_told_of_more() -> (
+    None
+):
+    pages = Pages(end=5_050, commit_events=(10, 495))
+    feed, mark = LogFeed(pages, 0, pages.watch), BEGINNING
+    async with asyncio.timeout(1.0):
+        while mark.position < pages.end:
+            mark = (await feed.next(mark, wait_seconds=5)).end
 
 
 async def test_what_was_appended_meanwhile_is_read_at_once() -> None:
