@@ -41,7 +41,8 @@ def installed() -> Path:
     program = folder / "node_modules" / ".bin" / "azurite-blob"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{VERSION}"]
+        install = [npm, "install", "--no-audit", "--no-fund", "--fetch-retries=1", "--prefix", str(folder)]
+        install += [f"azurite@{VERSION}"]
         done = subprocess.run(
             install, capture_output=True, text=True, timeout=INSTALL_SECONDS_MAX, check=False
         )
