@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import typer
 
 from infra.domains import LAYERS, Domain, load_domains
+from infra.open_files import allow_open_files
 from infra.settings import load_settings
 from schemas.errors import BadDefinition, Invalid, MalformedRequest, ServiceError, Unavailable
 
@@ -84,6 +85,7 @@ def _register_domain(app: typer.Typer, domain: Domain, layer: str) -> None:
 
 def main() -> None:
     """Run one command and leave with its exit status."""
+    allow_open_files()
     try:
         build_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except KeyboardInterrupt:

@@ -7,8 +7,15 @@ file or a session starts is then started once.
 
 import pytest
 
+from infra.open_files import allow_open_files
+
 pytest_plugins = ["tests.services"]
 SHARED_SYSTEM = "system"
+
+
+def pytest_configure() -> None:
+    """Let tests open as many connections as the command line's processes may."""
+    allow_open_files()
 
 
 @pytest.hookimpl(tryfirst=True)

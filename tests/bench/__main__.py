@@ -28,6 +28,7 @@ from infra.embedded.postgres import PostgresServer
 from infra.embedded.server import running
 from infra.embedded.valkey import ValkeyServer
 from infra.garbage import collect_seldom
+from infra.open_files import allow_open_files
 from infra.telemetry import start_telemetry
 from tests.bench import (
     append,
@@ -241,7 +242,7 @@ def trace_lines(url: str) -> Iterator[Line]:
 
 def live_lines(url: str) -> Iterator[Line]:
     """Live streams: how soon the last of many is told, and what idle ones take."""
-    live.allow_files()
+    allow_open_files()
     found = asyncio.run(live.fan_out(live.FAN_OUT_STREAMS, live.CHANGES))
     name = f"a change to the last of {found.streams:,} live streams"
     whole = (found.changes, found.lost) == (live.CHANGES, 0)

@@ -11,7 +11,6 @@ every role and the readers each a process of its own; each change must have reac
 
 import argparse
 import asyncio
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from client.http import Client
 from event_store.migrate import migrate
 from infra.auth import issue_development_token
 from infra.embedded.folders import ephemeral_folder
+from infra.open_files import allow_open_files
 from infra.roles import QUERY_API
 from infra.settings import Settings
 from infra.system import DEMO_TENANT, running_system
@@ -47,7 +47,6 @@ IDLE_STREAMS, FAN_OUT_STREAMS, CHANGES = 5_000, 1_000, 100
 PACE_SECONDS = 0.25
 SETTLE_SECONDS = 3.0
 OPEN_SECONDS_MAX = 300.0
-FILES = 20_000
 
 
 @dataclass
@@ -201,12 +200,6 @@ async def world(url: str) -> AsyncIterator[tuple[ReadSideUnderTest, dict[str, st
         drop_database(url, store_url)
 
 
-def allow_files() -> None:
-    """Let this process and those that it starts open as many files as there will be streams."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
-
-
 async def measure_idle(url: str, streams: int) -> Idle:
     """Measure idle streams on a database of their own."""
     async with world(url) as (side, environment):
@@ -221,7 +214,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int)
     parser.add_argument("--changes", type=int, default=CHANGES)
     options = parser.parse_args()
-    allow_files()
+    allow_open_files()
     if options.what == "idle":
         print(asyncio.run(measure_idle(options.url, options.streams or IDLE_STREAMS)))
     else:
