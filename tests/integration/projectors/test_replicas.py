@@ -17,6 +17,11 @@ async def test_replicas_are_waited_for_also_where_the_last_that_was_written_is_n
     url, replica_url = replicated_database
     async with await open_pool(url, name="test", size_max=2) as pool:
         await pool.execute("CREATE TABLE facts (fact text)")
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "SET LOCAL synchronous_commit = on"
+            )  # else it may not be sent for a minute
+            await connection.execute("SELECT pg_logical_emit_message(true, 'test', 'made')")
         await come_to(replica_url)
         for number in range(20):
             async with pool.acquire() as connection:
